@@ -1,0 +1,49 @@
+"""saerec: rating autoencoders, from MovieLens files to top-10 lists.
+
+Notation of shapes: U users, I items, B rows in a batch, H hidden units. Ratings and errors are in stars, whatever the
+scale of the data.
+
+Modules, each importing only from those above it:
+
+- `ratings`: RatingMatrix, the study's cut, the splits
+- `movielens`: MovieLens releases as tidy frames
+- `baselines`: the means and regularised biases
+- `model`: SAE, layers only
+- `metrics`: masked squared error, rmse, user_rmse, mae
+- `training`: fit, history, checkpoints, best epoch
+- `prediction`: from a trained SAE to predictions for known and new users
+- `recommender`: Recommender, load
+- `plots`: pictures (matplotlib); imported on its own
+- `series`: runs the notebooks (papermill); imported on its own
+"""
+
+from saerec.baselines import BiasBaseline, fit_baselines
+from saerec.metrics import error_by, mae, masked_squared_error, rmse, user_rmse
+from saerec.model import SAE
+from saerec.movielens import MovieLens, find_titles, load_movielens
+from saerec.ratings import RatingMatrix, split_ratings, top_users_and_items
+from saerec.recommender import Recommender, load
+from saerec.training import best_epoch, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SAE",
+    "BiasBaseline",
+    "MovieLens",
+    "RatingMatrix",
+    "Recommender",
+    "best_epoch",
+    "error_by",
+    "find_titles",
+    "fit",
+    "fit_baselines",
+    "load",
+    "load_movielens",
+    "mae",
+    "masked_squared_error",
+    "rmse",
+    "split_ratings",
+    "top_users_and_items",
+    "user_rmse",
+]

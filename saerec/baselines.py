@@ -1,0 +1,84 @@
+"""What every score is shown against: the plain means and regularised biases."""
+
+import numpy as np
+
+from saerec.ratings import RatingMatrix
+
+
+class BiasBaseline:
+    """Predicts a rating as the global mean plus what this user and this item usually add to it.
+
+    ``mean + user_bias[row] + item_bias[col]``, the biases being shrunk means of what the other terms leave over, in
+    turn (Koren, Bell and Volinsky, "Matrix factorization techniques for recommender systems", IEEE Computer 42(8),
+    2009, eq. 3, solved by alternating shrunk means as in Koren, "Factor in the neighbors", TKDD 4(1), 2010, section
+    2.1).
+
+    Parameters
+    ----------
+    users, items : bool
+        Whether to fit a bias for every user, every item. Neither: the global mean.
+    shrinkage : float, ratings
+        A bias is the sum of its residuals over their number plus this. 0: plain means.
+    n_sweeps : int
+        How often items, then users, are solved.
+
+    Attributes
+    ----------
+    mean : float, stars
+    user_bias, item_bias : ndarray of shape (U,) and (I,), float32, stars
+        0 for who has no rating.
+    """
+
+    def __init__(self, *, users: bool = True, items: bool = True, shrinkage: float = 3.0, n_sweeps: int = 5):
+        self.users = users
+        self.items = items
+        self.shrinkage = shrinkage
+        self.n_sweeps = n_sweeps
+
+    def fit(self, train: RatingMatrix) -> "BiasBaseline":
+        """Fit the mean and the biases to the observed entries of `train`."""
+        if self.shrinkage < 0:
+            raise ValueError(f"shrinkage must not be negative, but is {self.shrinkage}")
+        rows, cols, ratings = train.coordinates()
+        self.mean = float(ratings.mean(dtype=np.float64))
+        residual = ratings - self.mean
+        user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
+        for _ in range(self.n_sweeps):
+            if self.items:
+                item_bias = self._shrunk_means(cols, residual - user_bias[rows], train.item_counts)
+            if self.users:
+                user_bias = self._shrunk_means(rows, residual - item_bias[cols], train.user_counts)
+        self.user_bias, self.item_bias = user_bias.astype(np.float32), item_bias.astype(np.float32)
+        return self
+
+    def _shrunk_means(self, groups: np.ndarray, residual: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        sums = np.bincount(groups, weights=residual, minlength=len(counts))
+        return sums / np.maximum(counts + self.shrinkage, np.finfo(float).tiny)
+
+    def predict(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Predicted ratings of the pairs (row, col), broadcast: ndarray, float32, stars. -1 is unknown: no bias."""
+        user_bias, item_bias = np.append(self.user_bias, np.float32(0)), np.append(self.item_bias, np.float32(0))
+        return np.float32(self.mean) + user_bias[rows] + item_bias[cols]
+
+    def new_user_bias(self, cols: np.ndarray, ratings: np.ndarray) -> float:
+        """The bias, in stars, of somebody who was not in `train` and gave these `ratings` to the items at `cols`."""
+        residual = np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols]
+        return float(residual.sum() / (len(residual) + self.shrinkage)) if self.users else 0.0
+
+    @property
+    def T(self) -> "BiasBaseline":
+        """The same baseline for the transposed matrix: user and item biases change places."""
+        other = BiasBaseline(users=self.items, items=self.users, shrinkage=self.shrinkage, n_sweeps=self.n_sweeps)
+        other.mean, other.user_bias, other.item_bias = self.mean, self.item_bias, self.user_bias
+        return other
+
+
+def fit_baselines(train: RatingMatrix) -> dict[str, BiasBaseline]:
+    """The four baselines by name, fitted: global mean, user means, item means, regularised biases."""
+    baselines = {
+        "global mean": BiasBaseline(users=False, items=False),
+        "user means": BiasBaseline(items=False, shrinkage=0),
+        "item means": BiasBaseline(users=False, shrinkage=0),
+        "regularised biases": BiasBaseline(),
+    }
+    return {name: baseline.fit(train) for name, baseline in baselines.items()}

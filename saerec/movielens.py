@@ -1,0 +1,111 @@
+"""MovieLens releases as two tidy frames. The only module that knows MovieLens."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+DATA_DIR = (
+    Path(__file__).parent.parent / "data"
+)  # the checkout's; a folder `data` in the current folder is looked at first
+
+
+@dataclass(frozen=True)
+class MovieLens:
+    """A MovieLens release.
+
+    Attributes
+    ----------
+    ratings : DataFrame
+        One row a rating, as in the file: user_id and item_id (int64), rating (float32, stars), timestamp (int64,
+        seconds since 1970, UTC).
+    movies : DataFrame
+        One row a movie: item_id (int64), title and genres (str; genres separated by "|", "" for none) and year (Int16,
+        from the title; missing where the title has none).
+    """
+
+    ratings: pd.DataFrame
+    movies: pd.DataFrame
+
+    def __repr__(self) -> str:
+        users, rated = self.ratings["user_id"].nunique(), self.ratings["item_id"].nunique()
+        known = f"{len(self.ratings):,} ratings by {users:,} users of {rated:,} movies"
+        return f"MovieLens({known}; {len(self.movies):,} movies listed)"
+
+
+def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> MovieLens:
+    """The ratings and movies of a MovieLens release in its CSV layout (20M, 25M, 32M, latest, latest-small).
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A folder with ratings.csv and movies.csv, or the name of such a folder in ``data/``: of the current folder, or
+        of the checkout that saerec runs from.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or a file is missing in it.
+    ValueError
+        A file does not have the columns of MovieLens.
+    """
+    folder = find_dataset(name_or_path)
+    ratings = _read_csv(
+        folder / "ratings.csv", {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
+    )
+    movies = _read_csv(folder / "movies.csv", {"movieId": np.int64, "title": str, "genres": str})
+    ratings.columns = ["user_id", "item_id", "rating", "timestamp"]
+    movies.columns = ["item_id", "title", "genres"]
+    movies["genres"] = movies["genres"].replace("(no genres listed)", "")
+    movies["year"] = pd.to_numeric(movies["title"].str.extract(r"\((\d{4})\)\s*$")[0]).astype("Int16")
+    return MovieLens(ratings, movies)
+
+
+def find_dataset(name_or_path: str | os.PathLike) -> Path:
+    """The folder that a data set's name or path means, as `load_movielens` says."""
+    places = [Path(name_or_path), Path("data") / name_or_path, DATA_DIR / name_or_path]
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = ", ".join(str(place) for place in places)
+    raise FileNotFoundError(
+        f"no data set {str(name_or_path)!r}: looked for the folders {looked}; data/README.md says how to add one"
+    )
+
+
+def find_titles(movies: pd.DataFrame, titles: list[str]) -> list:
+    """The item ids of the movies with these titles: whole, or a part that one title alone has, in any case of letters.
+
+    Raises
+    ------
+    KeyError
+        No title, or more than one, fits.
+    """
+    return [_find_title(movies, title) for title in titles]
+
+
+def _find_title(movies: pd.DataFrame, title: str):
+    for fits in (
+        movies["title"].str.casefold() == title.casefold(),
+        movies["title"].str.contains(title, case=False, regex=False),
+    ):
+        found = movies[fits].drop_duplicates("item_id")
+        if len(found) == 1:
+            return found["item_id"].iloc[0]
+        if len(found) > 1:
+            examples = "; ".join(found["title"].head(8))
+            raise KeyError(f"{len(found)} movies fit {title!r}, say which: {examples}{' …' if len(found) > 8 else ''}")
+    raise KeyError(f"no movie's title contains {title!r}")
+
+
+def _read_csv(path: Path, dtypes: dict) -> pd.DataFrame:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: a MovieLens folder holds ratings.csv and movies.csv")
+    try:
+        return pd.read_csv(path, usecols=list(dtypes), dtype=dtypes, encoding="utf-8", keep_default_na=False)[
+            list(dtypes)
+        ]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a MovieLens file with the columns {', '.join(dtypes)}: {error}") from error

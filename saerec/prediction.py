@@ -1,0 +1,129 @@
+"""From a trained autoencoder to predictions: for its users, for somebody new, and what each rating did for them.
+
+Both layouts answer the same three questions, for whole rows of users and before clipping to the scale of the ratings:
+`scores`, `new_user_scores` and `influence`.
+"""
+
+import numpy as np
+import torch
+
+from saerec.baselines import BiasBaseline
+from saerec.model import SAE
+from saerec.ratings import RatingMatrix
+from saerec.training import Batch, RatingRows
+
+
+class UserPredictor:
+    """Predictions of an autoencoder whose row is a user: a forward pass each."""
+
+    def __init__(
+        self,
+        model: SAE,
+        ratings: RatingMatrix,
+        baseline: BiasBaseline,
+        *,
+        mask_weight: float = 2.0,
+        device: str = "cpu",
+    ):
+        self.model = model
+        self.baseline = baseline
+        self.rows = RatingRows(ratings, baseline, mask_weight=mask_weight, device=device)
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Predictions of all items for the users at `rows`: (B, I) float32, stars."""
+        return self.rows.predict(self.model, self.rows.batch(rows)).cpu().numpy()
+
+    def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """Predictions of all items for somebody who gave `ratings` to the items at `cols`: (I,) float32, stars."""
+        return self._predict(cols, ratings, np.ones((1, len(cols)), dtype=bool))[0]
+
+    def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """How far each of n ratings moves the predictions of t items, against leaving it out: (n, t) float32, stars."""
+        n = len(cols)
+        with_all = self.new_user_scores(cols, ratings)[targets]
+        without = [
+            self._predict(cols, ratings, np.arange(n) != np.arange(start, min(start + 256, n))[:, None])[:, targets]
+            for start in range(0, n, 256)
+        ]
+        return with_all - np.concatenate(without)
+
+    def _predict(self, cols: np.ndarray, ratings: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Predictions from B selections of a person's ratings, `kept`, (B, n) bool; the bias is that of all: (B, I)."""
+        bias = self.baseline.new_user_bias(cols, ratings)
+        offset = torch.from_numpy(self.baseline.predict(np.array([[-1]]), np.arange(self.rows.ratings.n_items))) + bias
+        values, observed = (
+            torch.zeros(len(kept), offset.shape[1]),
+            torch.zeros(len(kept), offset.shape[1], dtype=torch.bool),
+        )
+        values[:, cols] = torch.from_numpy(np.where(kept, ratings, 0).astype(np.float32))
+        observed[:, cols] = torch.from_numpy(kept)
+        batch = Batch(*(tensor.to(self.rows.device) for tensor in (values, observed, offset)))
+        return self.rows.predict(self.model, batch).cpu().numpy()
+
+
+class ItemPredictor:
+    """Predictions of an autoencoder whose row is an item: a user's output weights times the items' codes.
+
+    Somebody new has no output weights. They are found by ridge regression: the mean user's weights plus the deviation d
+    that minimises ``|x - C d|² + ridge |d|²``, where C holds the codes of the items they rated (less the mean code of
+    all items) and x what the biases and the mean user leave of their ratings. In its dual form, ``d = C' a`` with ``a =
+    (C C' + ridge)⁻¹ x``, which also tells each rating's share of a prediction.
+    """
+
+    def __init__(
+        self,
+        model: SAE,
+        ratings: RatingMatrix,
+        baseline: BiasBaseline,
+        *,
+        ridge: float = 100.0,
+        mask_weight: float = 2.0,
+        device: str = "cpu",
+    ):
+        self.ratings = ratings
+        self.baseline = baseline
+        self.ridge = ridge
+        self.codes = self._encode(model, RatingRows(ratings.T, baseline.T, mask_weight=mask_weight, device=device))
+        self.centred_codes = self.codes - self.codes.mean(axis=0)
+        self.weights = model.output.weight.detach().cpu().numpy()  # (U, H)
+        self.bias = model.output.bias.detach().cpu().numpy()  # (U,)
+        self.mean_user = self.codes @ self.weights.mean(axis=0) + self.bias.mean()  # (I,)
+
+    @staticmethod
+    @torch.no_grad()
+    def _encode(model: SAE, rows: RatingRows) -> np.ndarray:
+        """The last hidden layer for every item: (I, H) float32."""
+        model.eval()
+        positions = np.arange(rows.ratings.n_users)
+        chunks = np.array_split(positions, max(1, len(positions) // 256))
+        return torch.cat([model.hidden(rows.network_input(rows.batch(chunk))).cpu() for chunk in chunks]).numpy()
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Predictions of all items for the users at `rows`: (B, I) float32, stars."""
+        deviation = self.weights[rows] @ self.codes.T + self.bias[rows, None]  # (B, H) @ (H, I) -> (B, I)
+        known = (self.ratings.user_counts[rows, None] > 0) & (self.ratings.item_counts > 0)
+        return self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)) + np.where(known, deviation, 0)
+
+    def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """Predictions of all items for somebody who gave `ratings` to the items at `cols`: (I,) float32, stars."""
+        offset = self._offset(cols, ratings)
+        if len(cols) == 0:
+            return offset
+        taste = self._dual(cols, ratings) @ self.centred_codes[cols]  # (n,) @ (n, H) -> (H,)
+        deviation = self.mean_user + self.centred_codes @ taste  # (I,)
+        return (offset + np.where(self.ratings.item_counts > 0, deviation, 0)).astype(np.float32)
+
+    def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Each of n ratings' share of the predictions of t items, by the dual ridge solution: (n, t) float64, stars."""
+        shares = self.centred_codes[cols] @ self.centred_codes[targets].T  # (n, H) @ (H, t) -> (n, t)
+        return self._dual(cols, ratings)[:, None] * shares
+
+    def _offset(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        bias = np.float32(self.baseline.new_user_bias(cols, ratings))
+        return self.baseline.predict(np.array(-1), np.arange(self.ratings.n_items)) + bias
+
+    def _dual(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """The weight of each rating, `a` above: (n,) float64."""
+        rest = ratings - self._offset(cols, ratings)[cols] - self.mean_user[cols]
+        codes = self.centred_codes[cols].astype(np.float64)
+        return np.linalg.solve(codes @ codes.T + self.ridge * np.eye(len(cols)), rest)

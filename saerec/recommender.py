@@ -1,0 +1,512 @@
+"""What a user keeps: ids, baseline and autoencoder in one object that fits, predicts, recommends, saves and loads."""
+
+import hashlib
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
+from scipy import sparse
+
+from saerec import metrics, training
+from saerec.baselines import BiasBaseline
+from saerec.model import SAE
+from saerec.prediction import ItemPredictor, UserPredictor
+from saerec.ratings import RATING_COLUMNS, RatingMatrix, check_ratings
+
+FORMAT = 1  # of the files that `save` writes
+CSR_PARTS = ("data", "indices", "indptr")
+USERS_AT_A_TIME = 256
+
+
+class Recommender:
+    """Predicts ratings and recommends items with an autoencoder of the deviations from regularised biases.
+
+    Parameters
+    ----------
+    orientation : {"item", "user"}
+        What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
+        Sedhain et al., "AutoRec", WWW 2015, section 2), which predicts better. "user": a user with their ratings, as in
+        the original study.
+    hidden_dims : sequence of int
+        Units of the hidden layers, sigmoid.
+    dropout, input_dropout : float in [0, 1)
+        Shares hidden in training: of the last hidden layer, of the observed cells of a row.
+    mask_weight : float, stars
+        How strongly the network sees *which* cells are observed: `saerec.training.RatingRows`.
+    shrinkage : float, ratings
+        Of the biases: `saerec.BiasBaseline`.
+    n_epochs, batch_size, lr, weight_decay, patience
+        Of the training: `saerec.training.fit`.
+    ridge : float
+        Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
+        `recommend_new`.
+    refit : bool
+        Whether `fit`, having chosen the epoch on the validation ratings, trains once more on training and validation
+        ratings together for that many epochs.
+    seed : int
+        Same data, settings and seed give the same bits on the same machine.
+    device : str
+        Where torch computes.
+
+    Attributes
+    ----------
+    history : DataFrame
+        One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds.
+    best_epoch : int
+        The epoch, from 1, of the weights in use.
+    ratings : RatingMatrix of shape (U, I)
+        What the weights in use were trained on, and predictions are made from.
+    baseline : BiasBaseline
+        Fitted to `ratings`.
+    model : SAE
+    scale : tuple of two floats
+        The lowest and the highest rating of `ratings`, to which predictions are clipped.
+    """
+
+    def __init__(
+        self,
+        *,
+        orientation: str = "item",
+        hidden_dims: tuple[int, ...] = (500,),
+        dropout: float = 0.5,
+        input_dropout: float = 0.3,
+        mask_weight: float = 2.0,
+        shrinkage: float = 5.0,
+        n_epochs: int = 40,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        weight_decay: float = 4.0,
+        patience: int | None = None,
+        ridge: float = 100.0,
+        refit: bool = True,
+        seed: int = 0,
+        device: str = "cpu",
+    ):
+        self.orientation = orientation
+        self.hidden_dims = hidden_dims
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.mask_weight = mask_weight
+        self.shrinkage = shrinkage
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.ridge = ridge
+        self.refit = refit
+        self.seed = seed
+        self.device = device
+
+    def fit(
+        self,
+        train: pd.DataFrame,
+        valid: pd.DataFrame | None = None,
+        *,
+        checkpoint_dir: str | os.PathLike | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> "Recommender":
+        """Train on `train`, choose the epoch on `valid`, then train on both that long (unless ``refit=False``).
+
+        Parameters
+        ----------
+        train, valid : DataFrame
+            With the columns user_id, item_id and rating; no (user, item) pair twice, in one or across both. Without
+            `valid` nothing is chosen: the weights are those of the last epoch.
+        checkpoint_dir, resume, progress
+            See `saerec.training.fit`; of the training that chooses the epoch.
+
+        Raises
+        ------
+        ValueError
+            Unusable frames or settings, or training that diverged.
+        """
+        if self.orientation not in ("item", "user"):
+            raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
+        if valid is not None and len(valid) == 0:
+            valid = None
+        check_ratings(train)
+        every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
+        self.seen = RatingMatrix.from_frame(every)
+        ids = {"user_ids": self.seen.user_ids, "item_ids": self.seen.item_ids}
+        self.ratings = RatingMatrix.from_frame(train, **ids)
+        valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
+        self.history = self._train(valid_matrix, checkpoint_dir=checkpoint_dir, resume=resume, progress=progress)
+        self.best_epoch = training.best_epoch(self.history)
+        if self.refit and valid is not None:
+            self.refit_on(every, progress=progress)
+        return self
+
+    def refit_on(self, ratings: pd.DataFrame, *, n_epochs: int | None = None, progress: bool = False) -> "Recommender":
+        """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs; `best_epoch` if left out.
+
+        `history` stays that of the training in which the epoch was chosen.
+        """
+        self.ratings = self.seen = RatingMatrix.from_frame(ratings)
+        self.best_epoch = n_epochs or self.best_epoch
+        self._train(None, stop_after=self.best_epoch, progress=progress)
+        return self
+
+    def _train(self, valid: RatingMatrix | None, **options) -> pd.DataFrame:
+        self.baseline = BiasBaseline(shrinkage=self.shrinkage).fit(self.ratings)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            self.model = self._new_model()
+        train, baseline = self.ratings, self.baseline
+        if self.orientation == "item":
+            train, baseline, valid = train.T, baseline.T, None if valid is None else valid.T
+        history = training.fit(
+            self.model,
+            train,
+            valid,
+            baseline=baseline,
+            mask_weight=self.mask_weight,
+            input_dropout=self.input_dropout,
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            patience=None if valid is None else self.patience,
+            seed=self.seed,
+            device=self.device,
+            **options,
+        )
+        self._predictor = self._new_predictor()
+        return history
+
+    def _new_model(self) -> SAE:
+        n_columns = self.ratings.n_items if self.orientation == "user" else self.ratings.n_users
+        # A tenth of the usual output weights: training starts at the biases.
+        return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1)
+
+    @property
+    def user_ids(self) -> pd.Index:
+        """The ids of the users, by row."""
+        return self.ratings.user_ids
+
+    @property
+    def item_ids(self) -> pd.Index:
+        """The ids of the items, by column."""
+        return self.ratings.item_ids
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest rating, stars."""
+        return self.ratings.scale
+
+    def predict(self, user_ids: Iterable, item_ids: Iterable) -> np.ndarray:
+        """The predicted ratings of pairs.
+
+        Parameters
+        ----------
+        user_ids, item_ids : sequences of length N
+            The pairs, in the caller's ids. Of a user or an item without training ratings nothing is known but the mean
+            and the other's bias, and that is the prediction.
+
+        Returns
+        -------
+        ndarray of shape (N,), float32, stars
+            Clipped to `scale`.
+        """
+        rows, cols = self.user_ids.get_indexer(pd.Index(user_ids)), self.item_ids.get_indexer(pd.Index(item_ids))
+        if len(rows) != len(cols):
+            raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
+        predicted = self.baseline.predict(rows, cols)
+        known = np.flatnonzero((rows >= 0) & (cols >= 0))
+        users, position = np.unique(rows[known], return_inverse=True)
+        for start in range(0, len(users), USERS_AT_A_TIME):
+            scores = self._predictor.scores(users[start : start + USERS_AT_A_TIME])
+            here = (position >= start) & (position < start + USERS_AT_A_TIME)
+            predicted[known[here]] = scores[position[here] - start, cols[known[here]]]
+        return predicted.clip(*self.scale)
+
+    def evaluate(self, ratings: pd.DataFrame) -> dict[str, float]:
+        """The errors on held-out ratings, in stars: rmse (over all ratings), user_rmse (mean of the users' RMSEs), mae.
+
+        Every rating counts; those by or of somebody or something unknown are scored as `predict` says.
+        """
+        check_ratings(ratings)
+        rating, predicted = ratings["rating"].to_numpy(), self.predict(ratings["user_id"], ratings["item_id"])
+        return {
+            "rmse": metrics.rmse(rating, predicted),
+            "user_rmse": metrics.user_rmse(rating, predicted, ratings["user_id"]),
+            "mae": metrics.mae(rating, predicted),
+        }
+
+    def recommend(
+        self,
+        user_ids: Iterable | None = None,
+        k: int | None = 10,
+        *,
+        seen: pd.DataFrame | Iterable[pd.DataFrame] = (),
+        movies: pd.DataFrame | None = None,
+        because: bool = True,
+    ) -> pd.DataFrame:
+        """The `k` items with the highest predicted rating that each user has not rated.
+
+        Parameters
+        ----------
+        user_ids : sequence of ids, optional
+            Left out: all users.
+        k : int, optional
+            None: all unseen items. A user with fewer unseen items gets these, and a warning says so.
+        seen : DataFrame or several
+            More (user_id, item_id) pairs never to recommend, such as the test ratings. All ratings given to `fit` are
+            seen.
+        movies : DataFrame, optional
+            With the column item_id; its other columns (title, year, genres …) are joined to the result, by id.
+        because : bool
+            Whether to name, for each recommendation, the rating that did most for it; None where none did.
+
+        Returns
+        -------
+        DataFrame
+            user_id, rank (from 1), item_id, score (predicted rating, stars, float32), n_ratings (of the item),
+            because_item_id, then the columns of `movies` and because_title. Ordered by prediction before clipping to
+            `scale`, so that equal scores at the end of the scale are still in order; of equals the item with more
+            ratings comes first, then the one earlier in `item_ids`.
+
+        Raises
+        ------
+        KeyError
+            A user who was not in the data; see `recommend_new`.
+        ValueError
+            A `k` below 1.
+        """
+        if k is not None and k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        user_ids = self.user_ids if user_ids is None else pd.Index([user_ids] if np.isscalar(user_ids) else user_ids)
+        rows = self.user_ids.get_indexer(user_ids)
+        if (rows < 0).any():
+            raise KeyError(
+                f"user {user_ids[rows < 0][0]!r} was not in the data this recommender was fitted to "
+                f"({len(self.user_ids):,} users, for example {self.user_ids[0]!r}); recommend_new takes "
+                "the ratings of somebody new"
+            )
+        seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
+        lists = []
+        for start in range(0, len(rows), USERS_AT_A_TIME):
+            chunk = rows[start : start + USERS_AT_A_TIME]
+            for row, scores in zip(chunk, self._predictor.scores(chunk)):
+                best = self._best(scores, seen_items[[row]].indices, k, f"user {self.user_ids[row]!r}")
+                rated = self.ratings.csr[[row]]
+                recommended = self._list(best, scores, rated.indices, rated.data, because)
+                recommended.insert(0, "user_id", self.user_ids[row])
+                lists.append(recommended)
+        return _with_titles(pd.concat(lists, ignore_index=True), movies)
+
+    def recommend_new(
+        self, ratings: Mapping, k: int | None = 10, *, movies: pd.DataFrame | None = None, because: bool = True
+    ) -> pd.DataFrame:
+        """The list of somebody who was not in the data, without retraining.
+
+        With ``orientation="user"`` a forward pass of their ratings. With ``"item"`` their output weights are solved
+        for: ridge regression of what the biases leave of their ratings on the items' codes, shrunk towards the mean
+        user's weights.
+
+        Parameters
+        ----------
+        ratings : mapping of item id to rating, stars
+            None at all gives what the biases say.
+        k, movies, because
+            See `recommend`.
+
+        Returns
+        -------
+        DataFrame
+            As of `recommend`, without user_id.
+
+        Raises
+        ------
+        KeyError
+            An item that was not in the data.
+        ValueError
+            A rating outside `scale`, a `k` below 1.
+        """
+        if k is not None and k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
+        if (cols < 0).any():
+            item_id = list(ratings)[int(np.argmax(cols < 0))]
+            raise KeyError(
+                f"item {item_id!r} was not in the data this recommender was fitted to ({len(self.item_ids):,} items)"
+            )
+        values = np.array(list(ratings.values()), dtype=np.float32)
+        low, high = self.scale
+        for item_id, value in ratings.items():
+            if not low <= value <= high:
+                raise ValueError(
+                    f"the rating {value} of item {item_id!r} is not on the scale of the data, {low:g} to {high:g}"
+                )
+        scores = self._predictor.new_user_scores(cols, values)
+        best = self._best(scores, cols, k, "somebody new")
+        return _with_titles(self._list(best, scores, cols, values, because), movies)
+
+    def _new_predictor(self) -> UserPredictor | ItemPredictor:
+        options = {"mask_weight": self.mask_weight, "device": self.device}
+        if self.orientation == "user":
+            return UserPredictor(self.model, self.ratings, self.baseline, **options)
+        return ItemPredictor(self.model, self.ratings, self.baseline, ridge=self.ridge, **options)
+
+    def _seen_items(self, frames: Iterable[pd.DataFrame]) -> sparse.csr_array:
+        """What nobody is recommended again: stored where seen, (U, I)."""
+        rows, cols, _ = self.seen.coordinates()
+        pairs = [(rows, cols)]
+        for frame in frames:
+            rows, cols = self.user_ids.get_indexer(frame["user_id"]), self.item_ids.get_indexer(frame["item_id"])
+            known = (rows >= 0) & (cols >= 0)
+            pairs.append((rows[known], cols[known]))
+        rows, cols = map(np.concatenate, zip(*pairs))
+        return sparse.coo_array((np.ones(len(rows), dtype=bool), (rows, cols)), shape=self.seen.shape).tocsr()
+
+    def _best(self, scores: np.ndarray, seen: np.ndarray, k: int | None, whose: str) -> np.ndarray:
+        """The columns of the `k` highest scores that are not in `seen`."""
+        unseen = np.ones(len(scores), dtype=bool)
+        unseen[seen] = False
+        candidates = np.argsort(-self.ratings.item_counts, kind="stable")  # more ratings first, then earlier position
+        candidates = candidates[unseen[candidates]]
+        best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+        if k is not None and len(best) < k:
+            warnings.warn(f"{whose} has only {len(best)} unseen items, so the list is shorter than k={k}", stacklevel=3)
+        return best
+
+    def _list(
+        self, best: np.ndarray, scores: np.ndarray, cols: np.ndarray, values: np.ndarray, because: bool
+    ) -> pd.DataFrame:
+        """The result frame for the columns in `best`, for a person who gave `values` to the items at `cols`."""
+        frame = pd.DataFrame(
+            {
+                "rank": np.arange(1, len(best) + 1),
+                "item_id": self.item_ids[best],
+                "score": scores[best].clip(*self.scale).astype(np.float32),
+                "n_ratings": self.ratings.item_counts[best],
+            }
+        )
+        if because:
+            reasons = self._reasons(best, cols, values)
+            nullable = "Int64" if pd.api.types.is_integer_dtype(self.item_ids.dtype) else object
+            frame["because_item_id"] = pd.Series(reasons, dtype=nullable)
+        return frame
+
+    def _reasons(self, best: np.ndarray, cols: np.ndarray, values: np.ndarray) -> list:
+        """For each column in `best`, the id of the item whose rating, not below their mean, raised it most."""
+        liked = values >= values.mean() if len(values) else np.zeros(0, dtype=bool)
+        if not liked.any():
+            return [None] * len(best)
+        influence = np.where(liked[:, None], self._predictor.influence(cols, values, best), -np.inf)  # (n_rated, k)
+        strongest = influence.argmax(axis=0)
+        return [self.item_ids[cols[i]] if influence[i, j] > 0 else None for j, i in enumerate(strongest)]
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Write ``recommender.safetensors`` and ``recommender.json`` to `directory`, which is made if need be.
+
+        Everything is inside, ids, baseline and ratings included, and nothing that differs from run to run: of the
+        history, the seconds are left out. No pickle, so loading runs no code.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        tensors["user_bias"] = torch.from_numpy(self.baseline.user_bias)
+        tensors["item_bias"] = torch.from_numpy(self.baseline.item_bias)
+        for name, matrix in (("ratings", self.ratings), ("seen", self.seen)):
+            if name == "ratings" or matrix is not self.ratings:
+                for part in CSR_PARTS:
+                    tensors[f"{name}.{part}"] = torch.from_numpy(getattr(matrix.csr, part))
+        ids = {"user_ids": self.user_ids, "item_ids": self.item_ids}
+        for name, index in ids.items():
+            if pd.api.types.is_integer_dtype(index.dtype):
+                tensors[name] = torch.tensor(index, dtype=torch.int64)
+        blob = save(tensors)
+        history = self.history.drop(columns="seconds").astype(object)
+        description = {
+            "format": FORMAT,
+            "parameters": self._parameters(),
+            "best_epoch": self.best_epoch,
+            "mean": self.baseline.mean,
+            "history": history.where(history.notna(), None).to_dict("records"),
+            "ids": {name: list(index) for name, index in ids.items() if name not in tensors},
+            "sha256": hashlib.sha256(blob).hexdigest(),
+        }
+        text = json.dumps(description, indent=1, ensure_ascii=False)
+        training.save_atomically(directory / "recommender.safetensors", lambda path: path.write_bytes(blob))
+        training.save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _parameters(self) -> dict:
+        return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
+
+    def __repr__(self) -> str:
+        fitted = f", fitted to {self.ratings}, epoch {self.best_epoch}" if hasattr(self, "ratings") else ""
+        return f"Recommender(orientation={self.orientation!r}, hidden_dims={tuple(self.hidden_dims)}{fitted})"
+
+
+def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
+    """The recommender that `Recommender.save` wrote to `directory`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no saved recommender.
+    ValueError
+        Its files do not belong together, or were written by a newer saerec.
+    """
+    directory = Path(directory)
+    try:
+        description = json.loads((directory / "recommender.json").read_text(encoding="utf-8"))
+        blob = (directory / "recommender.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no saved recommender in {directory}: {Path(error.filename).name} is missing"
+        ) from None
+    if description["format"] > FORMAT:
+        raise ValueError(
+            f"{directory} was written by a newer saerec (format {description['format']}, here {FORMAT}): upgrade saerec"
+        )
+    if hashlib.sha256(blob).hexdigest() != description["sha256"]:
+        raise ValueError(f"the two files in {directory} do not belong together: save the recommender again")
+    tensors = load_tensors(blob)
+    parameters = description["parameters"] | {"device": device}
+    recommender = Recommender(**parameters | {"hidden_dims": tuple(parameters["hidden_dims"])})
+    user_ids, item_ids = (
+        pd.Index(tensors[name].numpy() if name in tensors else description["ids"][name])
+        for name in ("user_ids", "item_ids")
+    )
+    matrices = {}
+    for name in ("ratings", "seen"):
+        if f"{name}.data" in tensors:
+            data, indices, indptr = (tensors[f"{name}.{part}"].numpy() for part in CSR_PARTS)
+            csr = sparse.csr_array((data, indices, indptr), shape=(len(user_ids), len(item_ids)))
+            matrices[name] = RatingMatrix(csr, user_ids, item_ids)
+    recommender.ratings = matrices["ratings"]
+    recommender.seen = matrices.get("seen", recommender.ratings)
+    recommender.baseline = BiasBaseline(shrinkage=recommender.shrinkage)
+    recommender.baseline.mean = description["mean"]
+    recommender.baseline.user_bias = tensors["user_bias"].numpy()
+    recommender.baseline.item_bias = tensors["item_bias"].numpy()
+    recommender.history = pd.DataFrame(description["history"]).astype({"valid_rmse": float})
+    recommender.best_epoch = description["best_epoch"]
+    recommender.model = recommender._new_model()
+    recommender.model.load_state_dict(
+        {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    )
+    recommender.model.to(device)
+    recommender._predictor = recommender._new_predictor()
+    return recommender
+
+
+def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:
+    if movies is None:
+        return frame
+    movies = movies.drop_duplicates("item_id")
+    frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one")
+    if "because_item_id" in frame and "title" in movies:
+        frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])
+    return frame

@@ -1,0 +1,348 @@
+"""Masked-loss training in mini-batches: `fit`, its history, checkpoints, resume, and the best epoch.
+
+`fit` is given training and validation ratings and nothing else, so it cannot choose anything on the test ratings.
+"""
+
+import os
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from saerec.baselines import BiasBaseline
+from saerec.metrics import masked_squared_error
+from saerec.ratings import RatingMatrix
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few rows of a rating matrix, written out; all Tensors are of shape (B, I)."""
+
+    ratings: Tensor  # float32, stars; 0 where unobserved
+    observed: Tensor  # bool
+    offset: Tensor  # float32, stars; what the baseline predicts
+
+
+class RatingRows:
+    """The rows of a rating matrix as the network reads them: deviations from a baseline, with the mask in sight.
+
+    An observed cell enters the network as ``rating - offset + mask_weight``, any other as 0. The constant tells the
+    network *which* cells are rated, which says as much about a movie as how well it is liked. The network's output is
+    added to the offset.
+
+    Parameters
+    ----------
+    ratings : RatingMatrix of shape (U, I)
+    baseline : BiasBaseline, optional
+        Fitted to `ratings`. None: the network predicts ratings, not deviations, for every row and column.
+    mask_weight : float, stars
+        0: the network does not see which cells are rated, except where the deviation is not 0.
+    device : str
+    """
+
+    def __init__(
+        self, ratings: RatingMatrix, baseline: BiasBaseline | None, *, mask_weight: float = 2.0, device: str = "cpu"
+    ):
+        self.ratings = ratings
+        self.baseline = baseline
+        self.mask_weight = mask_weight
+        self.device = device
+        self._known_cols = torch.from_numpy(ratings.item_counts > 0).to(device)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The rows at these positions."""
+        ratings, observed = map(torch.from_numpy, self.ratings.dense(rows))
+        offset = torch.zeros(1, 1)
+        if self.baseline is not None:
+            offset = torch.from_numpy(self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)))
+        return Batch(ratings.to(self.device), observed.to(self.device), offset.to(self.device))
+
+    def network_input(self, batch: Batch) -> Tensor:
+        """What the network reads: (B, I) float32."""
+        return torch.where(batch.observed, batch.ratings - batch.offset + self.mask_weight, 0.0)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Predicted ratings of all columns: (B, I) float32, stars, not clipped.
+
+        Where the row or the column has no rating, what a baseline knows stands alone.
+        """
+        model.eval()
+        output = model(self.network_input(batch))  # (B, I)
+        if self.baseline is not None:
+            output = torch.where(batch.observed.any(dim=1, keepdim=True) & self._known_cols, output, 0.0)
+        return batch.offset + output
+
+
+def fit(
+    model: nn.Module,
+    train: RatingMatrix,
+    valid: RatingMatrix | None = None,
+    *,
+    baseline: BiasBaseline | None = None,
+    mask_weight: float = 2.0,
+    input_dropout: float = 0.3,
+    n_epochs: int = 40,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    weight_decay: float = 4.0,
+    patience: int | None = None,
+    stop_after: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    checkpoint_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Train `model` in place to reconstruct the observed cells of `train`; the history, one row per epoch.
+
+    The loss is the mean squared error over the observed cells of a mini-batch of rows, those hidden by `input_dropout`
+    included, so the network learns to fill in what it does not see. AdamW (Loshchilov and Hutter, ICLR 2019) with
+    weight decay on weight matrices only and a one-cycle learning rate (Smith and Topin, 2018). Afterwards `model` holds
+    the weights of the best epoch by `valid`, or of the last epoch without it.
+
+    Parameters
+    ----------
+    model : module mapping (B, I) to (B, I)
+        Its initial weights are the caller's.
+    train, valid : RatingMatrix of shape (U, I)
+        With the same ids. Predictions for `valid` are made from the rows of `train`.
+    baseline, mask_weight
+        See `RatingRows`.
+    input_dropout : float in [0, 1)
+        Share of the input's cells hidden in training; the others are scaled up to keep the expected sum (Srivastava et
+        al., JMLR 2014, section 10).
+    n_epochs : int
+        Epochs of the learning-rate schedule.
+    batch_size : int, rows
+    lr : float
+        The schedule's highest learning rate.
+    weight_decay : float
+        Decoupled: a step shrinks the weights by ``lr * weight_decay`` of themselves.
+    patience : int, optional
+        Stop when `valid` has not improved for that many epochs.
+    stop_after : int, optional
+        Stop after this epoch without changing the schedule.
+    seed : int
+        Of the order of rows and of dropout. torch's global generator is left as it was.
+    device : str
+    checkpoint_dir : path, optional
+        Gets the weights of every epoch as ``epoch_0001.safetensors`` … and ``last.pt``, from which to resume.
+        Checkpoints already there are removed, unless resuming.
+    resume : bool
+        Go on from ``last.pt`` if it is there; the result is, to the bit, that of a run that was never interrupted.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    DataFrame
+        epoch (from 1), train_rmse, valid_rmse (NaN without `valid`; both in stars, measured at the end of the epoch
+        without dropout, predictions clipped to the scale of `train`) and seconds.
+
+    Raises
+    ------
+    ValueError
+        A setting out of range, matrices that do not match, a checkpoint of other settings or data, or training that
+        diverged.
+    """
+    settings = {
+        "n_epochs": n_epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "input_dropout": input_dropout,
+        "mask_weight": mask_weight,
+        "seed": seed,
+    }
+    _check_settings(train, valid, settings | {"patience": patience, "stop_after": stop_after})
+    settings["model"] = str(model)
+    for name, matrix in (("train", train), ("valid", valid)):
+        csr = None if matrix is None else matrix.csr
+        settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
+    if baseline is not None:
+        settings["baseline"] = _fingerprint(baseline.user_bias, baseline.item_bias)
+    data = RatingRows(train, baseline, mask_weight=mask_weight, device=device)
+    rows = np.flatnonzero(train.user_counts)
+    model.to(device)
+    optimizer, scheduler = _optimizer(model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size))
+    history: list[dict] = []
+    best_weights = _weights(model)
+    if checkpoint_dir is not None:
+        checkpoint_dir = Path(checkpoint_dir)
+        checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        if resume and (checkpoint_dir / LAST).exists():
+            history = _load_checkpoint(checkpoint_dir, settings, model, optimizer, scheduler)
+            best_weights = load_file(_epoch_file(checkpoint_dir, best_epoch(pd.DataFrame(history))), device=device)
+        else:
+            for old in [*checkpoint_dir.glob("epoch_*.safetensors"), *checkpoint_dir.glob(LAST)]:
+                old.unlink()
+
+    with tqdm(total=n_epochs, initial=len(history), unit="epoch", disable=not progress) as bar:
+        for epoch in range(len(history) + 1, (stop_after or n_epochs) + 1):
+            if patience and history and len(history) - best_epoch(pd.DataFrame(history)) >= patience:
+                break
+            start = time.perf_counter()
+            with torch.random.fork_rng():
+                # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same numbers.
+                torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+                _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
+            train_rmse, valid_rmse = _evaluate(model, data, valid, batch_size)
+            if not np.isfinite(train_rmse):
+                raise ValueError(
+                    f"training diverged in epoch {epoch}: the error is {train_rmse}; try a lower lr than {lr}"
+                )
+            seconds = time.perf_counter() - start
+            row = {"epoch": epoch, "train_rmse": train_rmse, "valid_rmse": valid_rmse, "seconds": seconds}
+            history.append(row)
+            if best_epoch(pd.DataFrame(history)) == epoch:
+                best_weights = _weights(model)
+            if checkpoint_dir is not None:
+                _save_checkpoint(checkpoint_dir, settings, model, optimizer, scheduler, history)
+            bar.update()
+            bar.set_postfix(train_rmse=f"{train_rmse:.4f}", valid_rmse=f"{valid_rmse:.4f}")
+    model.load_state_dict(best_weights)
+    return pd.DataFrame(history)
+
+
+def best_epoch(history: pd.DataFrame) -> int:
+    """The epoch with the lowest valid_rmse, the earliest of equals; the last epoch if there was no validation."""
+    if history["valid_rmse"].isna().all():
+        return int(history["epoch"].iloc[-1])
+    return int(history.loc[history["valid_rmse"].idxmin(), "epoch"])
+
+
+def _train_epoch(
+    model: nn.Module,
+    data: RatingRows,
+    rows: np.ndarray,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    batch_size: int,
+    input_dropout: float,
+) -> None:
+    model.train()
+    order = rows[torch.randperm(len(rows)).numpy()]
+    for start in range(0, len(order), batch_size):
+        batch = data.batch(order[start : start + batch_size])
+        x = nn.functional.dropout(data.network_input(batch), input_dropout)  # hides rating and mask of a cell together
+        squared_error, count = masked_squared_error(batch.offset + model(x), batch.ratings, batch.observed)
+        optimizer.zero_grad()
+        (squared_error / count).backward()
+        optimizer.step()
+        scheduler.step()
+
+
+def _evaluate(model: nn.Module, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float]:
+    """RMSE of the training and the validation ratings, both predicted from the rows of `data`."""
+    sums, counts = np.zeros(2), np.zeros(2)
+    for start in range(0, data.ratings.n_users, batch_size):
+        rows = np.arange(start, min(start + batch_size, data.ratings.n_users))
+        batch = data.batch(rows)
+        prediction = data.predict(model, batch).clamp(*data.ratings.scale)
+        targets = [(batch.ratings, batch.observed)]
+        if valid is not None:
+            targets.append(tuple(torch.from_numpy(array).to(data.device) for array in valid.dense(rows)))
+        for i, (ratings, observed) in enumerate(targets):
+            squared_error, count = masked_squared_error(prediction, ratings, observed)
+            sums[i] += squared_error.item()
+            counts[i] += count
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: no validation ratings
+        train_rmse, valid_rmse = np.sqrt(sums / counts)
+    return float(train_rmse), float(valid_rmse)
+
+
+def _optimizer(model: nn.Module, lr: float, weight_decay: float, total_steps: int) -> tuple[Optimizer, LRScheduler]:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=lr, total_steps=total_steps, pct_start=0.25, cycle_momentum=False
+    )
+    return optimizer, scheduler
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy: `state_dict` is a view, which training would go on changing."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+LAST = "last.pt"
+
+
+def _epoch_file(checkpoint_dir: Path, epoch: int) -> Path:
+    return checkpoint_dir / f"epoch_{epoch:04d}.safetensors"
+
+
+def _save_checkpoint(
+    checkpoint_dir: Path, settings: dict, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, history: list
+) -> None:
+    weights = model.state_dict()
+    state = {
+        "settings": settings,
+        "model": weights,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "history": history,
+    }
+    save_atomically(_epoch_file(checkpoint_dir, len(history)), lambda path: save_file(weights, path))
+    save_atomically(checkpoint_dir / LAST, lambda path: torch.save(state, path))
+
+
+def _load_checkpoint(
+    checkpoint_dir: Path, settings: dict, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
+) -> list[dict]:
+    state = torch.load(checkpoint_dir / LAST, weights_only=True)  # tensors and plain values: nothing in it can run
+    for name, value in settings.items():
+        if state["settings"][name] != value:
+            raise ValueError(
+                f"cannot resume from {checkpoint_dir}: its {name} is {state['settings'][name]!r}, here {value!r}; give "
+                "the same settings and data, or start again with resume=False"
+            )
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return state["history"]
+
+
+def save_atomically(path: Path, save: Callable[[Path], None]) -> None:
+    """Write a file by `save(temporary_path)` and then give it its name, so that `path` is never half-written."""
+    temporary = path.with_name(path.name + ".part")
+    save(temporary)
+    os.replace(temporary, path)
+
+
+def _fingerprint(*arrays: np.ndarray) -> int:
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+    return checksum
+
+
+def _check_settings(train: RatingMatrix, valid: RatingMatrix | None, settings: dict) -> None:
+    for name in ("n_epochs", "batch_size", "patience", "stop_after"):
+        if settings[name] is not None and settings[name] < 1:
+            raise ValueError(f"{name} must be at least 1, not {settings[name]}")
+    if settings["stop_after"] is not None and settings["stop_after"] > settings["n_epochs"]:
+        raise ValueError(f"stop_after={settings['stop_after']} lies after the last epoch, {settings['n_epochs']}")
+    if not settings["lr"] > 0 or not settings["weight_decay"] >= 0:
+        raise ValueError(f"lr must be above 0, weight_decay not below: {settings['lr']}, {settings['weight_decay']}")
+    if not 0 <= settings["input_dropout"] < 1:
+        raise ValueError(f"input_dropout is a share, at least 0 and below 1, not {settings['input_dropout']}")
+    if valid is not None and not (train.user_ids.equals(valid.user_ids) and train.item_ids.equals(valid.item_ids)):
+        raise ValueError(
+            "train and valid must have the same user_ids and item_ids: give both to RatingMatrix.from_frame"
+        )
+    if settings["patience"] is not None and valid is None:
+        raise ValueError("patience needs validation ratings")
