@@ -18,10 +18,10 @@ Modules, each importing only from those above it:
 """
 
 from saerec.baselines import BiasBaseline, fit_baselines
-from saerec.metrics import error_by, mae, masked_squared_error, rmse, user_rmse
+from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, user_rmse
 from saerec.model import SAE
-from saerec.movielens import MovieLens, find_titles, load_movielens
-from saerec.ratings import RatingMatrix, split_ratings, top_users_and_items
+from saerec.movielens import MovieLens, find_titles, genre_table, load_movielens
+from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.recommender import Recommender, load
 from saerec.training import best_epoch, fit
 
@@ -34,14 +34,17 @@ __all__ = [
     "RatingMatrix",
     "Recommender",
     "best_epoch",
+    "describe_ratings",
     "error_by",
     "find_titles",
     "fit",
     "fit_baselines",
+    "genre_table",
     "load",
     "load_movielens",
     "mae",
     "masked_squared_error",
+    "quantile_groups",
     "rmse",
     "split_ratings",
     "top_users_and_items",

@@ -55,6 +55,15 @@ def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.C
     return groups.assign(rmse=np.sqrt(groups["rmse"]))
 
 
+def quantile_groups(values: np.ndarray, n_groups: int = 5) -> pd.Categorical:
+    """Whole numbers in up to `n_groups` groups of about equal size, labelled "lowest–highest"."""
+    values = np.asarray(values)
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, n_groups + 1)))
+    group = np.searchsorted(edges[1:-1], values, side="left")
+    labels = pd.Series(values).groupby(group).agg(["min", "max"]).apply(lambda g: f"{g['min']:,}–{g['max']:,}", axis=1)
+    return pd.Categorical(labels.loc[group], categories=labels, ordered=True)
+
+
 def _errors(rating: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     rating, predicted = np.asarray(rating, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if rating.shape != predicted.shape or rating.size == 0:

@@ -75,6 +75,15 @@ def find_dataset(name_or_path: str | os.PathLike) -> Path:
     )
 
 
+def genre_table(ratings: pd.DataFrame, movies: pd.DataFrame) -> pd.DataFrame:
+    """n_movies (rated), n_ratings and mean_rating (stars) of every genre; a movie counts in each of its genres."""
+    of_movie = ratings.groupby("item_id")["rating"].agg(["size", "sum"])
+    genres = movies.drop_duplicates("item_id").set_index("item_id")["genres"].str.split("|").explode()
+    genres = genres[genres != ""].to_frame("genre").join(of_movie, how="inner").groupby("genre")
+    totals = genres.agg(n_movies=("size", "count"), n_ratings=("size", "sum"), stars=("sum", "sum"))
+    return totals.assign(mean_rating=totals["stars"] / totals["n_ratings"]).drop(columns="stars")
+
+
 def find_titles(movies: pd.DataFrame, titles: list[str]) -> list:
     """The item ids of the movies with these titles: whole, or a part that one title alone has, in any case of letters.
 

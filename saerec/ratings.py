@@ -32,14 +32,14 @@ def check_ratings(frame: pd.DataFrame) -> None:
     bad = ~np.isfinite(frame["rating"].to_numpy(dtype=float, na_value=np.nan))
     if bad.any():
         raise ValueError(
-            f"{bad.sum():,} ratings are missing or infinite, the first at index {frame.index[bad.argmax()]!r}: "
+            f"{bad.sum():,} ratings are missing or infinite, the first at index {frame.index[bad].tolist()[0]!r}: "
             "drop or repair them"
         )
     for column in ("user_id", "item_id"):
         bad = frame[column].isna().to_numpy()
         if bad.any():
             raise ValueError(
-                f"{bad.sum():,} ratings have no {column}, the first at index {frame.index[bad.argmax()]!r}: "
+                f"{bad.sum():,} ratings have no {column}, the first at index {frame.index[bad].tolist()[0]!r}: "
                 "drop or repair them"
             )
 
@@ -89,7 +89,7 @@ class RatingMatrix:
         rows, cols = user_ids.get_indexer(frame["user_id"]), item_ids.get_indexer(frame["item_id"])
         for name, positions in (("user_id", rows), ("item_id", cols)):
             if (positions < 0).any():
-                unknown = frame[name].to_numpy()[positions < 0]
+                unknown = frame.loc[positions < 0, name].tolist()
                 raise KeyError(
                     f"{len(unknown):,} ratings have a {name} that the given ids lack, the first is {unknown[0]!r}"
                 )
@@ -97,10 +97,10 @@ class RatingMatrix:
         csr = sparse.coo_array((values, (rows, cols)), shape=(len(user_ids), len(item_ids))).tocsr()
         if csr.nnz < len(frame):
             twice = frame.duplicated(["user_id", "item_id"]).to_numpy()
-            first = frame.iloc[twice.argmax()]
+            user_id, item_id = (frame.loc[twice, name].tolist()[0] for name in ("user_id", "item_id"))
             raise ValueError(
-                f"{twice.sum():,} ratings repeat a (user, item) pair, the first is user {first['user_id']!r}, "
-                f"item {first['item_id']!r}: keep one of them, for example with DataFrame.drop_duplicates"
+                f"{twice.sum():,} ratings repeat a (user, item) pair, the first is user {user_id!r}, "
+                f"item {item_id!r}: keep one of them, for example with DataFrame.drop_duplicates"
             )
         return cls(csr, user_ids, item_ids)
 
@@ -167,6 +167,22 @@ class RatingMatrix:
     def __repr__(self) -> str:
         shape = f"{self.n_users:,} users × {self.n_items:,} items"
         return f"RatingMatrix({shape}, {self.n_ratings:,} ratings, {self.density:.2%} observed)"
+
+
+def describe_ratings(ratings: pd.DataFrame) -> pd.Series:
+    """Sizes of a rating table: users, items, ratings, density, median ratings of a user and of an item, mean rating."""
+    by_user, by_item = ratings["user_id"].value_counts(), ratings["item_id"].value_counts()
+    return pd.Series(
+        {
+            "users": len(by_user),
+            "items": len(by_item),
+            "ratings": len(ratings),
+            "share of cells with a rating": len(ratings) / (len(by_user) * len(by_item)),
+            "ratings by the median user": by_user.median(),
+            "ratings of the median item": by_item.median(),
+            "mean rating": ratings["rating"].mean(),
+        }
+    )
 
 
 def top_users_and_items(ratings: pd.DataFrame, n_users: int = 10_000, n_items: int = 1_000) -> pd.DataFrame:

@@ -288,8 +288,8 @@ class Recommender:
         rows = self.user_ids.get_indexer(user_ids)
         if (rows < 0).any():
             raise KeyError(
-                f"user {user_ids[rows < 0][0]!r} was not in the data this recommender was fitted to "
-                f"({len(self.user_ids):,} users, for example {self.user_ids[0]!r}); recommend_new takes "
+                f"user {user_ids[rows < 0].tolist()[0]!r} was not in the data this recommender was fitted to "
+                f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); recommend_new takes "
                 "the ratings of somebody new"
             )
         seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
@@ -297,7 +297,7 @@ class Recommender:
         for start in range(0, len(rows), USERS_AT_A_TIME):
             chunk = rows[start : start + USERS_AT_A_TIME]
             for row, scores in zip(chunk, self._predictor.scores(chunk)):
-                best = self._best(scores, seen_items[[row]].indices, k, f"user {self.user_ids[row]!r}")
+                best = self._best(scores, seen_items[[row]].indices, k, f"user {self.user_ids[row]}")
                 rated = self.ratings.csr[[row]]
                 recommended = self._list(best, scores, rated.indices, rated.data, because)
                 recommended.insert(0, "user_id", self.user_ids[row])
@@ -426,7 +426,7 @@ class Recommender:
             if pd.api.types.is_integer_dtype(index.dtype):
                 tensors[name] = torch.tensor(index, dtype=torch.int64)
         blob = save(tensors)
-        history = self.history.drop(columns="seconds").astype(object)
+        history = self.history.drop(columns="seconds", errors="ignore").astype(object)
         description = {
             "format": FORMAT,
             "parameters": self._parameters(),

@@ -188,8 +188,9 @@ def fit(
             for old in [*checkpoint_dir.glob("epoch_*.safetensors"), *checkpoint_dir.glob(LAST)]:
                 old.unlink()
 
-    with tqdm(total=n_epochs, initial=len(history), unit="epoch", disable=not progress) as bar:
-        for epoch in range(len(history) + 1, (stop_after or n_epochs) + 1):
+    last_epoch = stop_after or n_epochs
+    with tqdm(total=last_epoch, initial=len(history), unit="epoch", disable=not progress) as bar:
+        for epoch in range(len(history) + 1, last_epoch + 1):
             if patience and history and len(history) - best_epoch(pd.DataFrame(history)) >= patience:
                 break
             start = time.perf_counter()
@@ -209,8 +210,8 @@ def fit(
                 best_weights = _weights(model)
             if checkpoint_dir is not None:
                 _save_checkpoint(checkpoint_dir, settings, model, optimizer, scheduler, history)
+            bar.set_postfix_str(f"train_rmse={train_rmse:.4f}, valid_rmse={valid_rmse:.4f}", refresh=False)
             bar.update()
-            bar.set_postfix(train_rmse=f"{train_rmse:.4f}", valid_rmse=f"{valid_rmse:.4f}")
     model.load_state_dict(best_weights)
     return pd.DataFrame(history)
 

@@ -1,0 +1,124 @@
+"""The command line: ``saerec run`` executes the notebook series, ``saerec recommend`` asks a run for a list."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+import saerec
+from saerec import series
+
+RUN_HELP = """Execute the notebooks 01 to 04 on a data set, in order, and leave everything in one folder: the executed
+notebooks, a web page of each, an index.html to start from, the trained model, and tables as CSV.
+
+examples:
+  saerec run                                          the data set that ships with saerec
+  saerec run --dataset ml-25m --out runs/big          a folder in data/, or a path
+  saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
+  saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
+"""
+
+RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
+best first.
+
+example:
+  saerec recommend --run runs/ml-latest-small --user 259 -k 5
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status: 0, 1 if something failed, 2 if the command made no sense."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (series.SeriesError, OSError, ValueError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        print(f"saerec: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="saerec", description="Rating autoencoders, from MovieLens files to top-10 lists."
+    )
+    parser.add_argument("--version", action="version", version=f"saerec {saerec.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    run = commands.add_parser("run", help="execute the notebook series", description=RUN_HELP, formatter_class=raw)
+    run.add_argument(
+        "--dataset",
+        default="ml-latest-small",
+        metavar="NAME_OR_PATH",
+        help="a folder, or the name of one in data/ (default: %(default)s)",
+    )
+    run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: runs/<dataset>)")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the notebooks; repeatable. Lists are comma-separated",
+    )
+    run.add_argument(
+        "--only", action="append", default=[], metavar="NOTEBOOK", help="execute this notebook alone; repeatable"
+    )
+    run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+    run.set_defaults(command=_run)
+
+    recommend = commands.add_parser(
+        "recommend", help="print a user's top k", description=RECOMMEND_HELP, formatter_class=raw
+    )
+    recommend.add_argument("--run", required=True, type=Path, metavar="DIR", help="a run's folder")
+    recommend.add_argument("--user", required=True, metavar="ID", help="the user's id in the data")
+    recommend.add_argument("-k", type=int, default=10, help="how many (default: %(default)s)")
+    recommend.set_defaults(command=_recommend)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    pairs = [text.partition("=") for text in options.parameters]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
+    index = series.run(
+        options.dataset,
+        options.out,
+        parameters={name: value for name, _, value in pairs},
+        only=options.only,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
+    )
+    print(f"done: open {index}")
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    recommender = saerec.load(series.artefact(options.run, "model"))
+    movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
+    seen = pd.read_parquet(series.artefact(options.run, "test.parquet"))
+    user = _as_id(options.user, recommender.user_ids)
+    top = recommender.recommend([user], k=options.k, movies=movies, seen=seen)
+    print(f"user {options.user}: the {len(top)} unseen movies with the highest predicted rating")
+    table = top[["rank", "score", "n_ratings", "title", "genres", "because_title"]].fillna("")
+    table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
+def _as_id(text: str, ids: pd.Index) -> object:
+    """An id as typed on the command line, in the type of the data's ids."""
+    if not pd.api.types.is_integer_dtype(ids.dtype):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise KeyError(
+            f"user {text!r} was not in the data: its user ids are whole numbers, for example {ids[0]}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""The series' pictures: each function draws on one Axes and returns it. The only module that imports matplotlib.
+
+Colours are those of Okabe and Ito's palette, which people with any colour vision tell apart ("Color universal design",
+2008).
+"""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from pandas.io.formats.style import Styler
+
+from saerec.ratings import RatingMatrix
+
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+GREY = "#5F5F5F"
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the look of the series, for this process."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (8, 4),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 10.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "grid.color": "#E4E4E4",
+            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, RED]),
+            "legend.frameon": False,
+        }
+    )
+
+
+def show(figure: Figure | Axes, alt: str) -> None:
+    """Display a figure in a notebook, with a text for who cannot see it, and close it."""
+    from IPython.display import display
+
+    figure = figure.figure if isinstance(figure, Axes) else figure
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styler:
+    """A frame as a table for readers: no index, text to the left, numbers by `formats` (column to format string)."""
+    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
+    return frame.style.hide(axis="index").format(formats, na_rep="", escape="html").set_table_styles(left)
+
+
+def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How often each rating was given: bars, per cent of all ratings."""
+    ax = ax or plt.subplots()[1]
+    share = ratings["rating"].value_counts(normalize=True).sort_index()
+    step = np.diff(share.index).min() if len(share) > 1 else 1.0
+    bars = ax.bar(share.index, share, width=0.8 * step)
+    if len(share) <= 12:
+        ax.bar_label(bars, labels=[f"{value:.1%}" for value in share], padding=2, fontsize=9)
+        ax.set_xticks(share.index)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.grid(visible=False, axis="x")
+    ax.set(xlabel="rating (stars)", ylabel="share of all ratings", title="How people rate")
+    return ax
+
+
+def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None = None) -> Axes:
+    """Number of ratings by rank, both on log scales, and where the cut to the `kept` first falls.
+
+    Parameters
+    ----------
+    counts : Series of int
+        Ratings of each movie, or by each user, in any order.
+    kept : int
+        How many the cut keeps.
+    what : str
+        Their name in the plural, such as "movies".
+    """
+    ax = ax or plt.subplots()[1]
+    ordered = np.sort(counts.to_numpy())[::-1]
+    kept = min(kept, len(ordered))
+    ax.loglog(np.arange(1, len(ordered) + 1), ordered, linewidth=2)
+    ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
+    ax.axvline(kept, color=RED, linestyle="--")
+    label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
+    ax.annotate(
+        label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
+    )
+    ax.set(xlabel=f"{what}, by rank", ylabel="ratings", title=f"The long tail of {what}", xlim=(0.9, None))
+    return ax
+
+
+def plot_years(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Ratings given in each calendar year (UTC): bars."""
+    ax = ax or plt.subplots()[1]
+    years = pd.to_datetime(ratings["timestamp"], unit="s").dt.year.value_counts().sort_index()
+    ax.bar(years.index, years, color=BLUE)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.grid(visible=False, axis="x")
+    ax.set(xlabel="year in which the rating was given", ylabel="ratings", title="Ratings over the years")
+    return ax
+
+
+def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Ratings of each genre: bars labelled with the mean rating.
+
+    Parameters
+    ----------
+    genres : DataFrame
+        Indexed by genre, with n_ratings and mean_rating (stars), as `saerec.genre_table` makes it.
+    """
+    ax = ax or plt.subplots(figsize=(8, 5.5))[1]
+    genres = genres.sort_values("n_ratings")
+    bars = ax.barh(genres.index, genres["n_ratings"])
+    ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=9)
+    ax.grid(visible=False, axis="y")
+    ax.margins(x=0.1)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set(
+        xlabel="ratings of its movies (a movie counts in each of its genres)", title="Genres, with their mean rating"
+    )
+    return ax
+
+
+def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) -> Axes:
+    """The share of observed cells in blocks of the matrix, users and items sorted by number of ratings."""
+    ax = ax or plt.subplots()[1]
+    rows, cols, _ = matrix.coordinates()
+    by_activity = np.argsort(np.argsort(-matrix.user_counts, kind="stable"))
+    by_popularity = np.argsort(np.argsort(-matrix.item_counts, kind="stable"))
+    edges = [np.linspace(0, n, min(n, 60) + 1) for n in matrix.shape]
+    observed, *_ = np.histogram2d(by_activity[rows], by_popularity[cols], bins=edges)
+    cells = np.outer(np.diff(edges[0]), np.diff(edges[1]))
+    image = ax.pcolormesh(edges[1], edges[0], observed / cells, cmap="cividis", norm=PowerNorm(0.4, 0, 1))
+    ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
+    ax.invert_yaxis()
+    ax.grid(visible=False)
+    ax.set(xlabel="movies, most rated first", ylabel="users, most active first", title=title)
+    return ax
+
+
+def plot_history(
+    history: pd.DataFrame, *, baselines: Mapping[str, float] = {}, best_epoch: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Training and validation RMSE by epoch, the validation RMSE of baselines as lines, and the chosen epoch.
+
+    Parameters
+    ----------
+    history : DataFrame
+        With epoch, train_rmse and valid_rmse, as `saerec.fit` returns it.
+    baselines : mapping of name to RMSE, stars
+    best_epoch : int, optional
+    """
+    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    ax.plot(history["epoch"], history["train_rmse"], color=ORANGE, linestyle="--", label="training")
+    ax.plot(history["epoch"], history["valid_rmse"], color=BLUE, linewidth=2, label="validation")
+    for name, rmse in baselines.items():
+        ax.axhline(rmse, color=GREY, linestyle=":", linewidth=1)
+        ax.annotate(
+            name, (1, rmse), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+        )
+    if best_epoch is not None:
+        best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
+        ax.axvline(best_epoch, color=RED, linewidth=1)
+        ax.plot(best_epoch, best, "o", color=RED, label=f"chosen: epoch {best_epoch}, {best:.4f} stars")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    ax.set(xlabel="epoch", ylabel="RMSE (stars)", title="Error while training")
+    return ax
+
+
+def plot_scores(scores: pd.Series, *, xlabel: str, ax: Axes | None = None) -> Axes:
+    """One error per model: dots (the axis does not start at zero), the lowest last and highlighted.
+
+    Parameters
+    ----------
+    scores : Series of float, stars
+        Indexed by the models' names.
+    """
+    ax = ax or plt.subplots(figsize=(8, 0.45 * len(scores) + 1.2))[1]
+    scores = scores.sort_values(ascending=False)
+    colours = [GREY] * (len(scores) - 1) + [RED]
+    ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
+    ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
+    for name, score in scores.items():
+        ax.annotate(f"{score:.4f}", (score, name), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+    ax.invert_yaxis()
+    ax.margins(x=0.12, y=0.12)
+    ax.grid(visible=False, axis="y")
+    ax.set(xlabel=xlabel)
+    return ax
+
+
+def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes | None = None) -> Axes:
+    """The RMSE of each model in each group of ratings: lines, with the number of ratings under each group.
+
+    Parameters
+    ----------
+    errors : mapping of model name to DataFrame
+        As `saerec.error_by` returns them, all with the same groups.
+    xlabel : str
+        What the groups are.
+    """
+    ax = ax or plt.subplots()[1]
+    styles = zip((GREY, BLUE, ORANGE, GREEN), ("s:", "o-", "^--", "d-."))
+    for (name, frame), (colour, style) in zip(errors.items(), styles):
+        ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=name)
+    ax.set_xticks(range(len(frame)), [f"{group}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9)
+    ax.grid(visible=False, axis="x")
+    ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
+    ax.legend()
+    ax.set(xlabel=f"{xlabel}; below, the number of test ratings", ylabel="RMSE (stars)")
+    return ax
+
+
+def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """The predictions for each given rating: boxes (quartiles, whiskers 5-95 %), and where a perfect model would be."""
+    ax = ax or plt.subplots()[1]
+    rating, predicted = np.asarray(rating), np.asarray(predicted)
+    levels = np.unique(rating)
+    if len(levels) > 12:
+        levels = np.unique(np.round(np.quantile(rating, np.linspace(0, 1, 11))))
+    groups = [predicted[np.abs(levels[:, None] - rating).argmin(axis=0) == i] for i in range(len(levels))]
+    step = np.diff(levels).min() if len(levels) > 1 else 1.0
+    box = {"facecolor": SKY, "edgecolor": BLUE}
+    ax.boxplot(
+        groups,
+        positions=levels,
+        widths=0.6 * step,
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        boxprops=box,
+        medianprops={"color": RED, "linewidth": 2},
+        manage_ticks=False,
+    )
+    ax.plot(levels[[0, -1]], levels[[0, -1]], linestyle="--", color=GREY, label="a perfect prediction")
+    ax.set_xticks(levels)
+    ax.legend(loc="upper left")
+    ax.set(xlabel="rating given (stars)", ylabel="rating predicted (stars)", title="Predicted against true")
+    return ax
+
+
+def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float], ax: Axes | None = None) -> Axes:
+    """One user's list: a bar of predicted stars for each title, the first on top.
+
+    Parameters
+    ----------
+    recommended : DataFrame
+        With title and score, in order, as `Recommender.recommend` returns it.
+    scale : (lowest, highest) rating, stars
+    """
+    ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
+    titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
+    positions = range(len(titles))
+    bars = ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE)
+    ax.bar_label(bars, labels=[f"{score:.2f} ★" for score in recommended["score"]], padding=3, fontsize=9)
+    ax.set_yticks(positions, titles)
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.set(xlim=(scale[0], scale[1] + 0.08 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    return ax

@@ -1,0 +1,284 @@
+"""Runs the notebook series, and knows which file of a run which notebook writes. The only module that uses papermill.
+
+A run is a folder: the executed notebooks, an HTML page of each, and the files that the notebooks hand to one another.
+"""
+
+import ast
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+import saerec
+
+PACKAGE = Path(__file__).parent
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else None  # None: installed from a wheel
+NOTEBOOKS = (CHECKOUT or PACKAGE) / "notebooks"
+
+WRITTEN_BY = {
+    "ratings.parquet": "01_exploration",
+    "movies.parquet": "01_exploration",
+    "train.parquet": "02_training",
+    "valid.parquet": "02_training",
+    "test.parquet": "02_training",
+    "history.csv": "02_training",
+    "baselines.csv": "02_training",
+    "trained": "02_training",
+    "scores.csv": "03_best_epoch",
+    "model": "03_best_epoch",
+    "top10.csv": "04_user_report",
+}
+
+
+class SeriesError(Exception):
+    """A notebook of the series failed; the message says which, where and why."""
+
+
+def run_folder(dataset: str, out: str = "") -> Path:
+    """The folder of a run, made if need be: `out`, or ``runs/<dataset>``.
+
+    The latter in the checkout that saerec runs from; if it was installed from a wheel, in the current folder.
+    """
+    folder = Path(out) if out else (CHECKOUT or Path()) / "runs" / Path(dataset).name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def artefact(folder: Path, name: str) -> Path:
+    """The path of a file (or folder) that an earlier notebook wrote to a run's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there; the message names the notebook to run first.
+    """
+    path = Path(folder) / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: the notebook {WRITTEN_BY[name]} writes it, run that first")
+    return path
+
+
+def parameters_of(notebook: Path) -> dict[str, object]:
+    """The parameters that a notebook declares, with their defaults."""
+    import papermill
+
+    return {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def run(
+    dataset: str = "ml-latest-small",
+    out: str | os.PathLike = "",
+    *,
+    parameters: Mapping[str, object] = {},
+    only: Iterable[str] = (),
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Execute the series on a data set; the run's index page.
+
+    Parameters
+    ----------
+    dataset : str
+        What `saerec.load_movielens` takes.
+    out : path, optional
+        See `run_folder`.
+    parameters : mapping of name to value
+        Each goes to the notebooks that declare it. Strings are read as the type of the default.
+    only : names of notebooks, such as "04_user_report"
+        Execute these alone, in an earlier run's folder.
+    overwrite : bool
+        Whether an earlier run in the same folder may be replaced.
+    progress : bool
+        Show a progress bar for each notebook on stderr.
+
+    Raises
+    ------
+    ValueError
+        A parameter that no notebook declares or of the wrong type, an unknown notebook; before anything is executed.
+    FileExistsError
+        The folder holds something already.
+    SeriesError
+        A notebook failed. Its executed copy, with the traceback, is in the folder.
+    """
+    notebooks = _choose(only)
+    declared = {notebook: parameters_of(notebook) for notebook in notebooks}
+    typed = _typed({"dataset": str(dataset), "out": str(out)} | dict(parameters), declared)
+    saerec.movielens.find_dataset(typed["dataset"])
+    folder = run_folder(typed["dataset"], typed["out"]).resolve()
+    typed["out"] = str(folder)
+    if not only:
+        _clear(folder, overwrite)
+    record = {"saerec": saerec.__version__, "parameters": typed, "seconds": {}}
+    for notebook in notebooks:
+        start = time.perf_counter()
+        _write_json(folder / "run.json", record)
+        passed = {name: typed[name] for name in declared[notebook] if name in typed}
+        _execute(notebook, folder / notebook.name, passed, progress)
+        _write_html(folder / notebook.name)
+        record["seconds"][notebook.stem] = round(time.perf_counter() - start, 1)
+    _write_json(folder / "run.json", record)
+    return _write_index(folder)
+
+
+def _choose(only: Iterable[str]) -> list[Path]:
+    notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [name for name in only if name not in notebooks]
+    if unknown:
+        raise ValueError(f"there is no notebook {unknown[0]!r}; there are {', '.join(notebooks)}")
+    return [path for name, path in notebooks.items() if name in only or not only]
+
+
+def _typed(given: Mapping[str, object], declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
+    """The given parameters, each of the type of its default."""
+    defaults = {name: default for parameters in declared.values() for name, default in parameters.items()}
+    unknown = [name for name in given if name not in defaults]
+    if unknown:
+        raise ValueError(f"no notebook has a parameter {unknown[0]!r}; there are {', '.join(sorted(defaults))}")
+    return {name: _of_type(name, value, defaults[name]) for name, value in given.items()}
+
+
+def _of_type(name: str, value: object, default: object) -> object:
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        value = _read(value, kind)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is list and type(value) is tuple:
+        value = list(value)
+    if type(value) is not kind:
+        raise ValueError(f"the parameter {name} is of type {kind.__name__}, like {default!r}, not {value!r}")
+    return value
+
+
+def _read(text: str, kind: type) -> object:
+    """`text` as a value of a type, or as the text it is if it cannot be."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if kind is list:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        return list(value) if isinstance(value, (list, tuple)) else [value]
+    return value
+
+
+def _clear(folder: Path, overwrite: bool) -> None:
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "run.json").exists():
+        raise FileExistsError(f"{folder} holds files that are not of a run of saerec: choose another folder with --out")
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} holds an earlier run: replace it with --overwrite or choose another folder with --out"
+        )
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], progress: bool) -> None:
+    import papermill
+    from traitlets.config import Config
+
+    options = {
+        "progress_bar": {"desc": notebook.stem} if progress else False,
+        "kernel_name": "python3",
+        "config": Config({"KernelManager": {"transport_encryption": "auto"}}),  # ipykernel 7 warns of plain connections
+    }
+    try:
+        papermill.execute_notebook(notebook, output, parameters=dict(parameters), **options)
+    except papermill.PapermillExecutionError as error:
+        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
+        where = f"{notebook.stem} failed in cell {error.exec_count}"
+        raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
+
+
+def _write_html(notebook: Path) -> None:
+    """An HTML page beside the executed notebook: self-contained, without scripts, linked to the other pages."""
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    exporter = HTMLExporter()
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # a progress bar becomes one line
+    html, _ = exporter.from_filename(str(notebook))
+    html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
+    html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
+    html = html.replace("</head>", f"<style>{PAGE_STYLE}</style>\n</head>", 1)
+    notebook.with_suffix(".html").write_text(html, encoding="utf-8")
+
+
+def _write_json(path: Path, content: dict) -> None:
+    saerec.training.save_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1), encoding="utf-8"))
+
+
+PAGE_STYLE = """
+body { max-width: 1100px; margin: 0 auto; }
+.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: none; }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>saerec: {title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }}
+td:first-child, td.number {{ white-space: nowrap; }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+a {{ color: #0072B2; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{summary}</p>
+<h2>Notebooks</h2>
+<table>{notebooks}</table>
+<h2>Errors on the test ratings</h2>
+<p>In stars; opened once, after the epoch had been chosen on the validation ratings.</p>
+{scores}
+<h2>Files</h2>
+<ul>{files}</ul>
+</body>
+</html>
+"""
+ROW = '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td class="number">{seconds} s</td></tr>'
+
+
+def _write_index(folder: Path) -> Path:
+    """The run's first page: its notebooks, scores and files."""
+    import nbformat
+
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rows = []
+    for page in sorted(folder.glob("[0-9][0-9]_*.html")):
+        first = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells
+        text = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
+        title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, text.splitlines()), ""][:2])
+        seconds = record["seconds"].get(page.stem, "")
+        rows.append(ROW.format(page=page.name, title=escape(title), question=escape(question), seconds=seconds))
+    scores = ""
+    if (folder / "scores.csv").exists():
+        scores = pd.read_csv(folder / "scores.csv").to_html(index=False, float_format="{:.4f}".format, border=0)
+    files = sorted(path.name for path in folder.glob("*.csv"))
+    chosen = {name: value for name, value in record["parameters"].items() if name not in ("dataset", "out")}
+    settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
+    page = PAGE.format(
+        title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),
+        summary=escape(f"saerec {record['saerec']}; {settings}."),
+        notebooks="\n".join(rows),
+        scores=scores,
+        files="\n".join(f'<li><a href="{name}">{name}</a></li>' for name in files),
+    )
+    index = folder / "index.html"
+    saerec.training.save_atomically(index, lambda part: part.write_text(page, encoding="utf-8"))
+    return index
