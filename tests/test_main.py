@@ -1,0 +1,99 @@
+"""The command line: what it prints, and that whatever goes wrong is one clear line and a non-zero exit."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import saerec
+from saerec import series
+from saerec.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run's folder, as far as `saerec recommend` needs it."""
+    folder = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(20 * 30)[:300]
+    ratings = pd.DataFrame({"user_id": cells // 30 + 100, "item_id": cells % 30 * 7, "rating": rng.integers(1, 6, 300)})
+    train, _, test = saerec.split_ratings(ratings, valid=0.0)
+    saerec.Recommender(hidden_dims=(4,), n_epochs=1).fit(train).save(folder / "model")
+    test.to_parquet(folder / "test.parquet")
+    movies = pd.DataFrame({"item_id": np.arange(30) * 7, "title": [f"Movie {i}" for i in range(30)], "genres": "Drama"})
+    movies.to_parquet(folder / "movies.parquet")
+    ratings.to_parquet(folder / "ratings.parquet")
+    return folder
+
+
+def test_recommend_prints_a_table_of_unseen_titles(run, capsys):
+    assert main(["recommend", "--run", str(run), "--user", "105", "-k", "4"]) == 0
+    first, header, *rows = capsys.readouterr().out.splitlines()
+    assert first == "user 105: the 4 unseen movies with the highest predicted rating"
+    assert header.split()[:4] == ["rank", "stars", "ratings", "title"]
+    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
+    ratings = pd.read_parquet(run / "ratings.parquet")
+    seen = {f"Movie {item // 7} " for item in ratings.loc[ratings["user_id"] == 105, "item_id"]}
+    listed = [row.split("because")[0].split("Drama")[0] for row in rows]
+    assert not [title for title in seen for row in listed if row.rstrip().endswith(title.strip())]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user", "99"], "user 99 was not in the data"),
+        (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
+        (["--user", "105", "-k", "0"], "k must be at least 1, not 0"),
+    ],
+)
+def test_a_bad_request_is_one_line_and_exit_1(run, capsys, arguments, message):
+    assert main(["recommend", "--run", str(run), *arguments]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith(f"saerec: {message}") and output.err.count("\n") == 1
+
+
+def test_an_unknown_run_is_one_line_and_exit_1(tmp_path, capsys):
+    assert main(["recommend", "--run", str(tmp_path / "none"), "--user", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "none" in error and "03_best_epoch writes it" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "epochs=3"], "no notebook has a parameter 'epochs'; there are batch_size, "),
+        (["-p", "n_epochs=three"], "the parameter n_epochs is of type int, like 40, not 'three'"),
+        (["-p", "n_epochs"], "-p takes NAME=VALUE, not 'n_epochs'"),
+        (["--dataset", "ml-0"], "no data set 'ml-0'"),
+        (["--only", "09_nothing"], "there is no notebook '09_nothing'"),
+    ],
+)
+def test_a_bad_run_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(series, "_execute", lambda *_: pytest.fail("a notebook was executed"))
+    assert main(["run", "--out", str(tmp_path / "run"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"saerec: {message}") and error.count("\n") == 1
+
+
+def test_run_passes_on_what_was_asked(monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr(series, "run", lambda *args, **options: asked.update(args=args, **options) or "index.html")
+    assert (
+        main(["run", "--dataset", "d", "--out", "o", "-p", "a=1", "-p", "b=x=y", "--only", "02_training", "--quiet"])
+        == 0
+    )
+    assert asked["args"] == ("d", "o")
+    assert asked["parameters"] == {"a": "1", "b": "x=y"}
+    assert asked["only"] == ["02_training"] and asked["overwrite"] is False and asked["progress"] is False
+    assert "index.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["recommend"]])
+def test_help_is_worth_reading(command):
+    text = subprocess.run(
+        [sys.executable, "-m", "saerec", *command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: saerec" in text.stdout
+    assert not command or "example" in text.stdout

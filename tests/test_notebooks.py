@@ -1,0 +1,189 @@
+"""The notebooks: their form, the whole series on the data that ships, and the same bits however they are executed."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+
+import saerec
+from saerec import series
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20]}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook):
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    return cell
+
+
+def test_is_stripped(notebook):
+    nbformat.validate(notebook)
+    for cell in code(notebook):
+        assert cell.outputs == [] and cell.execution_count is None
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_explains_and_leaves_definitions_to_the_package(notebook):
+    for cell in code(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda), cell.source
+    assert notebook.cells[0].source.startswith("# ")
+    n_text = sum(cell.cell_type == "markdown" for cell in notebook.cells)
+    assert n_text >= len(notebook.cells) / 3
+
+
+def test_parameters_are_literals_with_comments_that_papermill_can_read(notebook):
+    for line in parameters_cell(notebook).source.splitlines():
+        name, value, comment = re.fullmatch(r"(\w+) = (.+?)  # ([^=#]+)", line).groups()
+        assert name.isidentifier() and comment
+        assert type(ast.literal_eval(value)) in (str, int, float, bool, list)
+
+
+def test_links_lead_to_files(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (ROOT / "notebooks" / target).exists(), target
+
+
+def test_every_parameter_reaches_the_package():
+    """A parameter that is declared and never used would be silently ignored."""
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        rest = "\n".join(cell.source for cell in code(notebook) if cell is not parameters_cell(notebook))
+        used = {node.id for node in ast.walk(ast.parse(rest)) if isinstance(node, ast.Name)}
+        assert set(series.parameters_of(path)) <= used, path.name
+
+
+# The whole series, once, as `make run` does it
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "full"
+    index = series.run(out=folder, progress=False)
+    assert index == folder / "index.html"
+    return folder
+
+
+@pytest.mark.series
+def test_the_default_run_reaches_its_scores_and_the_readme_says_so(full_run):
+    scores = pd.read_csv(full_run / "scores.csv", index_col="model")
+    assert scores.loc["saerec", "rmse"] <= 0.81
+    assert scores.loc["regularised biases", "rmse"] == pytest.approx(0.863, abs=0.001)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for model, row in scores.iterrows():
+        printed = re.search(rf"^\| {model} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, flags=re.MULTILINE)
+        # Another processor rounds differently, and training carries that on: the fourth decimal may differ.
+        assert [float(number) for number in printed.groups()] == pytest.approx(list(row), abs=0.0015)
+
+
+@pytest.mark.series
+def test_the_lists_hold_ten_real_unseen_titles_for_every_user(full_run):
+    top = pd.read_csv(full_run / "top10.csv")
+    raw = pd.read_csv(ROOT / "data/ml-latest-small/ratings.csv")
+    titles = pd.read_csv(ROOT / "data/ml-latest-small/movies.csv").set_index("movieId")["title"]
+    assert top.groupby("user_id").size().to_dict() == dict.fromkeys(raw["userId"].unique(), 10)
+    assert (top["title"] == top["item_id"].map(titles)).all()
+    seen = set(zip(raw["userId"], raw["movieId"]))
+    assert not seen & set(zip(top["user_id"], top["item_id"]))
+    assert top["score"].between(0.5, 5).all()
+    reasons = top.dropna(subset="because_item_id")
+    assert set(zip(reasons["user_id"], reasons["because_item_id"].astype(int))) <= seen
+    assert len(reasons) > 0.9 * len(top)
+
+
+@pytest.mark.series
+def test_test_scores_can_be_had_again_from_the_saved_model(full_run):
+    scores = pd.read_csv(full_run / "scores.csv", index_col="model")
+    model, test = saerec.load(full_run / "model"), pd.read_parquet(full_run / "test.parquet")
+    assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
+    assert model.best_epoch == saerec.best_epoch(pd.read_csv(full_run / "history.csv"))
+
+
+@pytest.mark.series
+def test_the_pages_stand_alone(full_run):
+    pages = sorted(full_run.glob("*.html"))
+    assert [page.stem for page in pages] == [*(path.stem for path in NOTEBOOKS), "index"]
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert "<script" not in html and not re.search(r'(src|href)="http[^"]*\.(js|css)"', html)
+        for target in re.findall(r'href="([^"#:]+)"', html):
+            assert (full_run / target).exists(), f"{page.name} leads to {target}"
+        for image in re.findall(r"<img[^>]*>", html):
+            assert re.search(r'alt="(?!No description)[^"]{10,}"', image), image[-200:]
+
+
+@pytest.mark.series
+def test_no_output_is_an_error_or_a_warning(full_run):
+    for path in full_run.glob("*.ipynb"):
+        for cell in code(nbformat.read(path, as_version=4)):
+            for output in cell.outputs:
+                assert output.output_type != "error"
+                assert "Warning" not in output.get("text", ""), output.text
+
+
+# The same bits from `saerec run`, plain papermill in any folder, and JupyterLab
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    series.run(out=folder, parameters=SMALL, progress=False)
+    return folder
+
+
+def results(folder):
+    """What must not differ between two runs: history, models and lists, byte for byte."""
+    names = ["history.csv", "scores.csv", "top10.csv", "predictions.csv"]
+    names += [f"{model}/recommender.{ending}" for model in ("trained", "model") for ending in ("json", "safetensors")]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.mark.series
+def test_plain_papermill_in_another_folder_gives_the_same_bits(small_run, tmp_path):
+    for path in NOTEBOOKS:
+        declared = series.parameters_of(path)
+        arguments = [f"-y{json.dumps({name: value})}" for name, value in SMALL.items() if name in declared]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-p", "out", "here", *arguments]
+        subprocess.run([*command, path, path.name], cwd=tmp_path, check=True, capture_output=True)
+    assert results(tmp_path / "here") == results(small_run)
+
+
+@pytest.mark.series
+def test_jupyter_gives_the_same_bits(small_run, tmp_path):
+    """JupyterLab's kernel works in the folder of the notebook; a reader edits the parameters in place."""
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        values = series.parameters_of(path) | SMALL | {"out": str(tmp_path)}
+        parameters_cell(notebook).source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
+    assert results(tmp_path) == results(small_run)
+
+
+@pytest.mark.series
+def test_another_seed_gives_other_bits(small_run, tmp_path):
+    for name in ("ratings.parquet", "movies.parquet"):
+        shutil.copy(small_run / name, tmp_path / name)
+    later = [path.stem for path in NOTEBOOKS[1:]]
+    series.run(out=tmp_path, parameters={"n_epochs": 3, "hidden_dims": [20], "seed": 1}, only=later, progress=False)
+    mine, theirs = results(tmp_path), results(small_run)
+    assert [name for name in mine if mine[name] == theirs[name]] == []

@@ -1,0 +1,109 @@
+"""Every picture draws what it was given, labels its axes, and can be drawn on an axes of the caller's."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import saerec
+from saerec import plots
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+RATINGS = pd.DataFrame(
+    {
+        "user_id": [1, 1, 2, 2, 3],
+        "item_id": [10, 20, 10, 30, 10],
+        "rating": np.array([5, 3, 4, 3, 5], dtype=np.float32),
+        "timestamp": [988675200, 991353600, 1041379200, 1041465600, 1041552000],  # two of 2001, three of 2003
+    }
+)
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_rmse": [0.9, 0.8, 0.7], "valid_rmse": [0.95, 0.9, 0.92]})
+TOP = pd.DataFrame({"title": ["A" * 80, "Heat (1995)", None], "score": [4.5, 4.25, 4.0]})
+
+DRAWN = {
+    "plot_ratings": lambda ax: plots.plot_ratings(RATINGS, ax=ax),
+    "plot_long_tail": lambda ax: plots.plot_long_tail(RATINGS["item_id"].value_counts(), kept=2, what="movies", ax=ax),
+    "plot_years": lambda ax: plots.plot_years(RATINGS, ax=ax),
+    "plot_density": lambda ax: plots.plot_density(saerec.RatingMatrix.from_frame(RATINGS), title="all", ax=ax),
+    "plot_history": lambda ax: plots.plot_history(HISTORY, baselines={"biases": 0.93}, best_epoch=2, ax=ax),
+    "plot_error_by": lambda ax: plots.plot_error_by(
+        {"a": pd.DataFrame({"rmse": [0.5, 1.0], "n_ratings": [3, 4]}, index=["low", "high"])}, xlabel="x", ax=ax
+    ),
+    "plot_predicted": lambda ax: plots.plot_predicted(RATINGS["rating"], RATINGS["rating"] - 0.5, ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_on_the_given_axes_with_labelled_axes(name):
+    _, ax = plt.subplots()
+    assert DRAWN[name](ax) is ax
+    assert ax.get_xlabel() and ax.get_ylabel()
+    ax.figure.canvas.draw()
+
+
+def heights(ax):
+    return [round(float(bar.get_height()), 3) for bar in ax.patches]
+
+
+def test_bars_are_shares_and_counts():
+    assert heights(plots.plot_ratings(RATINGS)) == [0.4, 0.2, 0.4]
+    assert heights(plots.plot_years(RATINGS)) == [2, 3]
+
+
+def test_history_marks_the_chosen_epoch_and_draws_each_curve():
+    ax = plots.plot_history(HISTORY, baselines={"biases": 0.93}, best_epoch=2)
+    training, validation, *_ = ax.lines
+    assert list(training.get_ydata()) == [0.9, 0.8, 0.7]
+    assert list(validation.get_ydata()) == [0.95, 0.9, 0.92]
+    assert "chosen: epoch 2, 0.9000 stars" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "biases" in [text.get_text() for text in ax.texts]
+
+
+def test_scores_name_every_model_with_its_score():
+    ax = plots.plot_scores(pd.Series({"biases": 0.9, "saerec": 0.8}), xlabel="RMSE (stars)")
+    assert sorted(text.get_text() for text in ax.texts) == ["0.8000", "0.9000"]
+    assert sorted(label.get_text() for label in ax.get_yticklabels()) == ["biases", "saerec"]
+
+
+def test_density_is_the_observed_share_of_each_block():
+    matrix = saerec.RatingMatrix.from_frame(RATINGS)
+    (image,) = plots.plot_density(matrix, title="all").collections
+    # users 1, 2, 3 by activity, items 10 (3 ratings), 20, 30 by popularity
+    np.testing.assert_array_equal(image.get_array(), [[1, 1, 0], [1, 0, 1], [1, 0, 0]])
+
+
+def test_top_shortens_long_titles_and_survives_missing_ones():
+    ax = plots.plot_top(TOP, title="Top", scale=(0.5, 5.0))
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 57 + "…", "Heat (1995)", "(no title)"]
+    assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [4.0, 3.75, 3.5]
+
+
+def test_genres_are_sorted_by_ratings():
+    genres = pd.DataFrame({"n_ratings": [5, 9], "mean_rating": [4.0, 3.0]}, index=["Noir", "Drama"])
+    ax = plots.plot_genres(genres)
+    assert [round(float(bar.get_width())) for bar in ax.patches] == [5, 9]
+    assert ax.get_xlabel()
+
+
+def test_table_escapes_text_and_formats_numbers():
+    html = plots.table(pd.DataFrame({"title": ["<i>x</i>"], "score": [4.5678]}), {"score": "{:.2f}"}).to_html()
+    assert "&lt;i&gt;x&lt;/i&gt;" in html and ">4.57<" in html
+
+
+def test_show_displays_the_figure_with_its_alternative_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
+    ax = plots.plot_years(RATINGS)
+    plots.show(ax, "two bars")
+    assert shown == [(ax.figure, {"image/png": {"alt": "two bars"}})]
+    assert not plt.fignum_exists(ax.figure.number)

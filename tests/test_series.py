@@ -1,0 +1,129 @@
+"""Running notebooks: parameters are checked before anything starts, runs are not overwritten, failures are named."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from saerec import series
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """Two little notebooks in place of the series."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    parameters = (
+        'dataset = "ml-latest-small"  # a\nout = ""  # b\nn = 3  # c\nx = 0.5  # d\nflag = False  # e\nids = []  # f'
+    )
+    first = [
+        new_markdown_cell("# 1. First\n\n**What is n?**\n\nNext: [2](02_second.ipynb)"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        new_code_cell('from pathlib import Path\nPath(out, "n.txt").write_text(repr((n, x, flag, ids)))'),
+    ]
+    second = [
+        new_markdown_cell("# 2. Second\n\n**Does it divide?**"),
+        new_code_cell('out = ""  # b\ndivisor = 1  # g', metadata={"tags": ["parameters"]}),
+        new_code_cell("1 / divisor"),
+    ]
+    for name, cells in (("01_first", first), ("02_second", second)):
+        notebook = new_notebook(cells=cells)
+        notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    monkeypatch.setattr(series, "NOTEBOOKS", folder)
+    return folder
+
+
+def forbid_execution(monkeypatch):
+    monkeypatch.setattr(series, "_execute", lambda *_: pytest.fail("a notebook was executed"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"n": "7"}, 7),
+        ({"n": 7}, 7),
+        ({"x": "1"}, 1.0),
+        ({"x": 1}, 1.0),
+        ({"x": "1e-3"}, 0.001),
+        ({"flag": "true"}, True),
+        ({"flag": "False"}, False),
+        ({"ids": "1,2"}, [1, 2]),
+        ({"ids": "5"}, [5]),
+        ({"ids": "[]"}, []),
+        ({"ids": "anna, 7b"}, ["anna", "7b"]),
+        ({"ids": (1, "b")}, [1, "b"]),
+        ({"dataset": "123"}, "123"),
+    ],
+)
+def test_parameters_take_the_type_of_their_default(notebooks, given, expected):
+    declared = {path: series.parameters_of(path) for path in notebooks.glob("*.ipynb")}
+    assert list(series._typed(given, declared).values()) == [expected]
+    assert type(next(iter(series._typed(given, declared).values()))) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"m": "7"}, "no notebook has a parameter 'm'; there are dataset, divisor, flag, ids, n, out, x"),
+        ({"n": "7.5"}, "the parameter n is of type int, like 3, not 7.5"),
+        ({"n": "many"}, "the parameter n is of type int, like 3, not 'many'"),
+        ({"n": True}, "the parameter n is of type int, like 3, not True"),
+        ({"flag": "yes"}, "the parameter flag is of type bool, like False, not 'yes'"),
+        ({"dataset": "nowhere"}, "no data set 'nowhere'"),
+    ],
+)
+def test_bad_parameters_are_refused_before_any_kernel_starts(notebooks, tmp_path, monkeypatch, given, message):
+    forbid_execution(monkeypatch)
+    with pytest.raises((ValueError, FileNotFoundError), match="^" + message.replace("[", r"\[")):
+        series.run(out=tmp_path / "run", parameters=given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_notebook_is_refused(notebooks, tmp_path):
+    with pytest.raises(ValueError, match="there is no notebook '03_third'; there are 01_first, 02_second"):
+        series.run(out=tmp_path / "run", only=["03_third"])
+
+
+@pytest.mark.series
+def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, tmp_path):
+    index = series.run(out=tmp_path / "run", parameters={"n": "7", "ids": "1,2", "divisor": 2}, progress=False)
+    assert (index.parent / "n.txt").read_text() == "(7, 0.5, False, [1, 2])"
+    page = index.read_text(encoding="utf-8")
+    assert 'href="01_first.html"' in page and "What is n?" in page and "n = 7" in page
+    assert 'href="02_second.html"' in (index.parent / "01_first.html").read_text(encoding="utf-8")
+
+    with pytest.raises(FileExistsError, match="earlier run: replace it with --overwrite"):
+        series.run(out=tmp_path / "run")
+    (index.parent / "stale.csv").touch()
+    series.run(out=tmp_path / "run", overwrite=True, progress=False)
+    assert not (index.parent / "stale.csv").exists()
+    assert (index.parent / "n.txt").read_text() == "(3, 0.5, False, [])"
+
+
+def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="not of a run of saerec"):
+        series.run(out=tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.series
+def test_a_failure_names_notebook_cell_and_reason_and_leaves_no_index(notebooks, tmp_path):
+    with pytest.raises(
+        series.SeriesError,
+        match=r"^02_second failed in cell 3: ZeroDivisionError: division by zero\n.*02_second.ipynb$",
+    ):
+        series.run(out=tmp_path / "run", parameters={"divisor": 0}, progress=False)
+    assert not (tmp_path / "run" / "index.html").exists()
+
+
+def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train\.parquet is missing: the notebook 02_training writes it"):
+        series.artefact(tmp_path, "train.parquet")
+
+
+def test_a_run_folder_is_named_after_the_data_set(monkeypatch, tmp_path):
+    monkeypatch.setattr(series, "CHECKOUT", tmp_path)
+    assert series.run_folder("some/where/ml-25m") == tmp_path / "runs" / "ml-25m"
+    assert series.run_folder("ml-25m", str(tmp_path / "mine")) == tmp_path / "mine"
