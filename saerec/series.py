@@ -201,17 +201,30 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
 
 
+NOTEBOOK_PAGE = """
+{%- extends "lab/index.html.j2" -%}
+{% block extra_css %}<style>
+body { max-width: 1100px; margin: 0 auto !important; }
+.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: none !important; }
+</style>{% endblock %}
+{% block data_png scoped %}
+<div class="jp-RenderedImage jp-OutputArea-output"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
+alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}"></div>
+{% endblock %}
+"""
+
+
 def _write_html(notebook: Path) -> None:
     """An HTML page beside the executed notebook: self-contained, without scripts, linked to the other pages."""
+    from jinja2 import DictLoader
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    exporter = HTMLExporter()
+    exporter = HTMLExporter(extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK_PAGE})], template_file="page.html.j2")
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # a progress bar becomes one line
     html, _ = exporter.from_filename(str(notebook))
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    html = html.replace("</head>", f"<style>{PAGE_STYLE}</style>\n</head>", 1)
     notebook.with_suffix(".html").write_text(html, encoding="utf-8")
 
 
@@ -219,10 +232,6 @@ def _write_json(path: Path, content: dict) -> None:
     saerec.training.save_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1), encoding="utf-8"))
 
 
-PAGE_STYLE = """
-body { max-width: 1100px; margin: 0 auto; }
-.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: none; }
-"""
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
