@@ -4,6 +4,8 @@ import numpy as np
 
 from saerec.ratings import RatingMatrix
 
+TINY = np.finfo(float).tiny  # 0 ratings and no shrinkage: the bias is 0, not 0 / 0
+
 
 class BiasBaseline:
     """Predicts a rating as the global mean plus what this user and this item usually add to it.
@@ -53,7 +55,7 @@ class BiasBaseline:
 
     def _shrunk_means(self, groups: np.ndarray, residual: np.ndarray, counts: np.ndarray) -> np.ndarray:
         sums = np.bincount(groups, weights=residual, minlength=len(counts))
-        return sums / np.maximum(counts + self.shrinkage, np.finfo(float).tiny)
+        return sums / np.maximum(counts + self.shrinkage, TINY)
 
     def predict(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Predicted ratings of the pairs (row, col), broadcast: ndarray, float32, stars. -1 is unknown: no bias."""
@@ -63,7 +65,7 @@ class BiasBaseline:
     def new_user_bias(self, cols: np.ndarray, ratings: np.ndarray) -> float:
         """The bias, in stars, of somebody who was not in `train` and gave these `ratings` to the items at `cols`."""
         residual = np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols]
-        return float(residual.sum() / (len(residual) + self.shrinkage)) if self.users else 0.0
+        return float(residual.sum() / max(len(residual) + self.shrinkage, TINY)) if self.users else 0.0
 
     @property
     def T(self) -> "BiasBaseline":

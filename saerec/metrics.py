@@ -48,6 +48,7 @@ def user_rmse(rating: np.ndarray, predicted: np.ndarray, user_ids: np.ndarray) -
 def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.Categorical) -> pd.DataFrame:
     """The errors of each group of ratings: n_ratings, rmse, mae and bias (mean predicted − rating) of each, stars."""
     error = pd.Series(_errors(rating, predicted))
+    group = pd.Series(group).reset_index(drop=True)  # by position, whatever its index
     frame = pd.DataFrame({"n_ratings": 1, "rmse": error**2, "mae": error.abs(), "bias": error})
     groups = frame.groupby(group, observed=True).agg(
         {"n_ratings": "sum", "rmse": "mean", "mae": "mean", "bias": "mean"}

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-DATA_DIR = (
-    Path(__file__).parent.parent / "data"
-)  # the checkout's; a folder `data` in the current folder is looked at first
+PACKAGE = Path(__file__).parent
+DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Movie
     ----------
     name_or_path : str or path
         A folder with ratings.csv and movies.csv, or the name of such a folder in ``data/``: of the current folder, or
-        of the checkout that saerec runs from.
+        of the checkout that saerec runs from, or of the installed package.
 
     Raises
     ------

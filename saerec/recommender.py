@@ -300,8 +300,11 @@ class Recommender:
                 best = self._best(scores, seen_items[[row]].indices, k, f"user {self.user_ids[row]}")
                 rated = self.ratings.csr[[row]]
                 recommended = self._list(best, scores, rated.indices, rated.data, because)
-                recommended.insert(0, "user_id", self.user_ids[row])
+                recommended.insert(0, "user_id", self.user_ids[np.full(len(best), row)])
                 lists.append(recommended)
+        if not lists:
+            nothing = self.recommend(self.user_ids[:1], k=1, movies=movies, because=because)
+            return nothing.head(0)
         return _with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
@@ -424,7 +427,7 @@ class Recommender:
         ids = {"user_ids": self.user_ids, "item_ids": self.item_ids}
         for name, index in ids.items():
             if pd.api.types.is_integer_dtype(index.dtype):
-                tensors[name] = torch.tensor(index, dtype=torch.int64)
+                tensors[name] = torch.from_numpy(index.to_numpy(copy=True))
         blob = save(tensors)
         history = self.history.drop(columns="seconds", errors="ignore").astype(object)
         description = {
@@ -461,14 +464,19 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     directory = Path(directory)
     try:
         description = json.loads((directory / "recommender.json").read_text(encoding="utf-8"))
+        written_as = description["format"]
         blob = (directory / "recommender.safetensors").read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no saved recommender in {directory}: {Path(error.filename).name} is missing"
         ) from None
-    if description["format"] > FORMAT:
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{directory} was written by a newer saerec (format {description['format']}, here {FORMAT}): upgrade saerec"
+            f"{directory}/recommender.json is damaged or of something else: save the model again"
+        ) from error
+    if written_as > FORMAT:
+        raise ValueError(
+            f"{directory} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade saerec"
         )
     if hashlib.sha256(blob).hexdigest() != description["sha256"]:
         raise ValueError(f"the two files in {directory} do not belong together: save the recommender again")

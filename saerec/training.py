@@ -170,8 +170,7 @@ def fit(
     for name, matrix in (("train", train), ("valid", valid)):
         csr = None if matrix is None else matrix.csr
         settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
-    if baseline is not None:
-        settings["baseline"] = _fingerprint(baseline.user_bias, baseline.item_bias)
+    settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     data = RatingRows(train, baseline, mask_weight=mask_weight, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
@@ -268,8 +267,9 @@ def _optimizer(model: nn.Module, lr: float, weight_decay: float, total_steps: in
     biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
+    rise = 0.25 if total_steps != 4 else 0.5  # torch divides by zero where the rise is over with the first step
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=total_steps, pct_start=0.25, cycle_momentum=False
+        optimizer, max_lr=lr, total_steps=total_steps, pct_start=rise, cycle_momentum=False
     )
     return optimizer, scheduler
 

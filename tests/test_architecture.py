@@ -1,0 +1,66 @@
+"""The source keeps to the order of its modules and to who alone may import what."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "saerec"
+ORDER = [
+    "ratings",
+    "movielens",
+    "baselines",
+    "model",
+    "metrics",
+    "training",
+    "prediction",
+    "recommender",
+    "plots",
+    "series",
+    "__main__",
+]
+IMPORT_NOTHING_OF_SAEREC = {"ratings", "movielens", "model"}
+KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
+ALONE = {
+    "torch": {"model", "metrics", "training", "prediction", "recommender"},
+    "matplotlib": {"plots"},
+    "papermill": {"series"},
+    "nbformat": {"series"},
+    "nbconvert": {"series"},
+}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imports(module: str) -> set[str]:
+    """All that the module imports, at the top or inside functions: dotted names."""
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = ".".join(filter(None, ["saerec" if node.level else "", node.module]))
+            names |= {f"{source}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_there_are_modules_and_each_has_its_place():
+    assert {"ratings", "recommender"} <= set(MODULES) <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_modules_above(module):
+    above = set() if module in IMPORT_NOTHING_OF_SAEREC else set(ORDER[: ORDER.index(module)])
+    of_saerec = {name.split(".")[1] for name in imports(module) if name.startswith("saerec.")}
+    assert of_saerec - {"__version__"} <= above
+    assert "saerec" not in imports(module) or module in KNOW_THE_WHOLE_PACKAGE
+
+
+@pytest.mark.parametrize("library", ALONE)
+def test_only_some_import(library):
+    importers = {module for module in MODULES if library in {name.split(".")[0] for name in imports(module)}}
+    assert importers <= ALONE[library]
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - KNOW_THE_WHOLE_PACKAGE))
+def test_does_not_know_of_notebooks(module):
+    assert ".ipynb" not in (PACKAGE / f"{module}.py").read_text(encoding="utf-8")

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from saerec import SAE
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def linear_layers(model: SAE) -> list[nn.Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("options", "dims"),
+    [({}, [30, 200, 100, 200, 30]), ({"hidden_dims": (5,)}, [30, 5, 30]), ({"hidden_dims": [4, 2]}, [30, 4, 2, 30])],
+)
+def test_layers_have_the_sizes_asked_for(options, dims):
+    model = SAE(30, **options)
+    layers = linear_layers(model)
+    assert [layer.in_features for layer in layers] + [layers[-1].out_features] == dims
+    assert [type(layer) for layer in model.hidden] == [nn.Linear, nn.Sigmoid] * (len(dims) - 2) + [nn.Dropout]
+    assert model(torch.zeros(3, 30)).shape == (3, 30)
+
+
+@pytest.mark.parametrize("output_gain", [1.0, 0.1])
+def test_weights_are_xavier_uniform_and_biases_zero(output_gain):
+    model = SAE(300, output_gain=output_gain)
+    for layer in linear_layers(model):
+        bound = math.sqrt(6 / (layer.in_features + layer.out_features))
+        if layer is model.output:
+            bound *= output_gain
+        assert 0.98 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+        assert not layer.bias.any()
+
+
+def test_forward_is_the_formula():
+    model = SAE(4, (3, 2))
+    first, second, last = linear_layers(model)
+    x = torch.randn(5, 4)
+    code = torch.sigmoid(torch.sigmoid(x @ first.weight.T) @ second.weight.T)
+    torch.testing.assert_close(model(x), code @ last.weight.T)  # linear at the end: not squashed to (0, 1)
+
+
+def test_the_activation_can_be_chosen():
+    assert isinstance(SAE(4, (3,), activation=nn.Tanh).hidden[1], nn.Tanh)
+
+
+def test_dropout_hides_hidden_units_in_training_only():
+    model = SAE(6, (200,), dropout=0.5)
+    x = torch.randn(2, 6)
+    assert 0.3 < (model.train().hidden(x) == 0).float().mean() < 0.7
+    assert not (model.eval().hidden(x) == 0).any()
+    assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("n_items", "options"),
+    [(0, {}), (5, {"hidden_dims": ()}), (5, {"hidden_dims": (4, 0)}), (5, {"dropout": -0.1}), (5, {"dropout": 1.1})],
+)
+def test_impossible_networks_are_refused(n_items, options):
+    with pytest.raises(ValueError):
+        SAE(n_items, **options)

@@ -1,0 +1,494 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from safetensors.torch import load_file
+
+import saerec
+from saerec import Recommender, load
+
+QUICK = {
+    "hidden_dims": (12,),
+    "dropout": 0.1,
+    "n_epochs": 10,
+    "batch_size": 8,
+    "lr": 0.15,
+    "weight_decay": 0.1,
+    "ridge": 1.0,
+}
+IDS = ["user_id", "item_id"]
+ORIENTATIONS = ["item", "user"]
+
+
+def quick(**options) -> Recommender:
+    return Recommender(**QUICK | options)
+
+
+def pairs(*frames: pd.DataFrame) -> set:
+    return {pair for frame in frames for pair in zip(frame["user_id"], frame["item_id"])}
+
+
+def lettered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with ids that are strings, in the same order."""
+    return frame.assign(user_id="ü" + frame["user_id"].astype(str), item_id="i" + frame["item_id"].map("{:05}".format))
+
+
+@pytest.fixture(scope="module", params=ORIENTATIONS)
+def rec(request, parts) -> Recommender:
+    """Fitted to train and valid."""
+    return quick(orientation=request.param).fit(*parts[:2])
+
+
+@pytest.fixture(scope="module", params=ORIENTATIONS)
+def unrefitted(request, parts) -> Recommender:
+    """Fitted to train, where a user and an item are cold, with the epoch chosen on valid."""
+    return quick(orientation=request.param, refit=False).fit(*parts[:2])
+
+
+class TestFit:
+    def test_refits_on_train_and_valid_for_the_best_epoch(self, rec, unrefitted, parts):
+        train, valid, _ = parts
+        assert rec.ratings.n_ratings == len(train) + len(valid)
+        assert unrefitted.ratings.n_ratings == len(train)
+        assert unrefitted.seen.n_ratings == len(train) + len(valid)
+        by_hand = quick(orientation=rec.orientation, refit=False).fit(train, valid)
+        assert by_hand.best_epoch == saerec.best_epoch(by_hand.history) == rec.best_epoch
+        by_hand.refit_on(pd.concat([valid, train]))
+        assert_frame_equal(by_hand.recommend(k=3), rec.recommend(k=3), check_exact=True)
+        assert_frame_equal(by_hand.history.drop(columns="seconds"), rec.history.drop(columns="seconds"))
+
+    @pytest.mark.parametrize("n_epochs", [2, 10])
+    def test_refits_for_as_long_as_asked_with_the_schedule_of_fit(self, parts, tmp_path, n_epochs):
+        rec = quick().fit(parts[0], checkpoint_dir=tmp_path)  # without validation: the last epoch
+        assert rec.best_epoch == 10
+        rec.refit_on(parts[0], n_epochs=n_epochs)
+        assert rec.best_epoch == n_epochs
+        expected = load_file(tmp_path / f"epoch_{n_epochs:04d}.safetensors")
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in rec.model.state_dict().items())
+
+    def test_the_error_on_valid_is_that_of_the_history(self, unrefitted, parts):
+        """Cold users and items included: valid holds some."""
+        history = unrefitted.history.set_index("epoch")["valid_rmse"]
+        rmse = unrefitted.evaluate(parts[1])["rmse"]
+        assert rmse == pytest.approx(history[unrefitted.best_epoch], abs=1e-6)
+        assert rmse == pytest.approx(history.min(), abs=1e-6)
+        assert 1 < unrefitted.best_epoch < QUICK["n_epochs"]
+
+    def test_the_order_of_rows_does_not_matter(self, rec, parts):
+        shuffled = [frame.sample(frac=1, random_state=1) for frame in parts[:2]]
+        other = quick(orientation=rec.orientation).fit(*shuffled)
+        assert_frame_equal(other.recommend(k=5), rec.recommend(k=5), check_exact=True)
+
+    def test_without_validation_an_empty_frame_is_as_good_as_none(self, parts):
+        train, valid, _ = parts
+        one, other = quick().fit(train, valid.iloc[:0]), quick().fit(train)
+        assert_frame_equal(one.recommend(k=3), other.recommend(k=3), check_exact=True)
+        assert one.best_epoch == QUICK["n_epochs"]
+
+    def test_a_rating_in_train_and_valid_is_refused(self, parts):
+        train, valid, _ = parts
+        with pytest.raises(ValueError, match="1 ratings repeat"):
+            quick().fit(train, pd.concat([valid, train.head(1)]))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"orientation": "both"}, "orientation must be"), ({"lr": -1}, "lr must"), ({"shrinkage": -1}, "shrinkage")],
+    )
+    def test_bad_settings_are_refused(self, parts, options, message):
+        with pytest.raises(ValueError, match=message):
+            quick(**options).fit(parts[0])
+
+    def test_resumes_from_checkpoints(self, rec, parts, tmp_path):
+        options = {"checkpoint_dir": tmp_path}
+        quick(orientation=rec.orientation).fit(*parts[:2], **options)
+        other = quick(orientation=rec.orientation).fit(*parts[:2], **options, resume=True)
+        assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
+        assert (tmp_path / "epoch_0010.safetensors").exists()
+
+    def test_global_random_state_is_left_alone(self, parts):
+        torch.manual_seed(3)
+        before = torch.get_rng_state()
+        quick().fit(parts[0])
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestPredict:
+    def test_the_unknown_are_predicted_by_the_biases(self, rec, parts):
+        known_user, known_item = parts[0]["user_id"].iloc[0], parts[0]["item_id"].iloc[0]
+        mean = rec.baseline.mean
+        user_bias = rec.baseline.user_bias[rec.user_ids.get_loc(known_user)]
+        item_bias = rec.baseline.item_bias[rec.item_ids.get_loc(known_item)]
+        predicted = rec.predict([1007, 1007, known_user], [known_item, 13, 13])
+        np.testing.assert_allclose(predicted, [mean + item_bias, mean, mean + user_bias], rtol=1e-6)
+        assert predicted.dtype == np.float32
+
+    def test_the_cold_are_predicted_by_the_biases(self, unrefitted, parts):
+        """User 1000 and item 10 are in valid alone."""
+        user, item = parts[0]["user_id"].iloc[0], parts[0]["item_id"].iloc[0]
+        predicted = unrefitted.predict([1000, user], [item, 10])
+        user_bias = unrefitted.baseline.user_bias[unrefitted.user_ids.get_loc(user)]
+        item_bias = unrefitted.baseline.item_bias[unrefitted.item_ids.get_loc(item)]
+        np.testing.assert_allclose(predicted, unrefitted.baseline.mean + np.array([item_bias, user_bias]), rtol=1e-5)
+
+    def test_predictions_are_on_the_scale(self, tastes, parts):
+        rec = quick(orientation="user", n_epochs=60).fit(parts[0])
+        users, items = np.unique(tastes["user_id"]), np.unique(tastes["item_id"])
+        predicted = rec.predict(np.repeat(users, len(items)), np.tile(items, len(users)))
+        assert (predicted.min(), predicted.max()) == rec.scale == (0.5, 5.0)
+
+    @pytest.mark.parametrize("users_at_a_time", [1, 7, 1000])
+    def test_all_pairs_in_any_order_and_chunks(self, rec, parts, monkeypatch, users_at_a_time):
+        every = pd.concat(parts)  # in which some are unknown
+        expected = [rec.predict([user], [item])[0] for user, item in zip(every["user_id"], every["item_id"])]
+        monkeypatch.setattr(saerec.recommender, "USERS_AT_A_TIME", users_at_a_time)
+        np.testing.assert_allclose(rec.predict(every["user_id"], every["item_id"]), expected, atol=1e-5)
+
+    def test_known_pairs_get_their_score(self, rec):
+        recommended = rec.recommend(k=2)
+        predicted = rec.predict(recommended["user_id"], recommended["item_id"])
+        np.testing.assert_allclose(recommended["score"], predicted, atol=1e-5)
+
+    def test_as_many_users_as_items(self, rec):
+        with pytest.raises(ValueError, match="not 2 and 1"):
+            rec.predict([1014, 1021], [22])
+
+    def test_evaluate_counts_every_rating(self, rec, parts):
+        test = parts[2]
+        assert {1007} < set(test["user_id"]) and {13} < set(test["item_id"])
+        error = rec.predict(test["user_id"], test["item_id"]).astype(float) - test["rating"].to_numpy()
+        of_users = [np.sqrt(np.mean(error[test["user_id"] == user] ** 2)) for user in test["user_id"].unique()]
+        expected = {"rmse": np.sqrt(np.mean(error**2)), "user_rmse": np.mean(of_users), "mae": np.mean(np.abs(error))}
+        assert rec.evaluate(test) == pytest.approx(expected)
+
+
+class TestRecommend:
+    def test_what_was_seen_is_never_recommended(self, rec, unrefitted, parts):
+        train, valid, _ = parts
+        for recommender in (rec, unrefitted):
+            recommended = recommender.recommend(k=None, because=False)
+            n_users, n_items = recommender.ratings.shape
+            assert not pairs(recommended) & pairs(train, valid)
+            assert len(recommended) == n_users * n_items - len(train) - len(valid)  # and all else is
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_nor_what_the_caller_says_was_seen(self, rec, parts, several):
+        train, valid, test = parts
+        assert pairs(rec.recommend(k=None, because=False)) & pairs(test)
+        recommended = rec.recommend(k=None, seen=[test.head(5), test.iloc[5:]] if several else test, because=False)
+        assert not pairs(recommended) & pairs(train, valid, test)
+
+    def test_each_user_has_k_ranks_with_falling_scores(self, rec):
+        recommended = rec.recommend(k=4)
+        assert list(recommended.columns) == ["user_id", "rank", "item_id", "score", "n_ratings", "because_item_id"]
+        assert recommended["user_id"].tolist() == np.repeat(rec.user_ids, 4).tolist()
+        assert recommended["rank"].tolist() == [1, 2, 3, 4] * len(rec.user_ids)
+        assert (recommended["score"].to_numpy().reshape(-1, 4) >= rec.scale[0]).all()
+        assert (np.diff(recommended["score"].to_numpy().reshape(-1, 4)) <= 0).all()
+        assert recommended["score"].dtype == np.float32
+        counts = dict(zip(rec.item_ids, rec.ratings.item_counts))
+        assert recommended["n_ratings"].tolist() == [counts[item] for item in recommended["item_id"]]
+
+    def test_the_best_of_all_unseen_come_first(self, rec):
+        every = rec.recommend(k=None, because=False)
+        assert_frame_equal(
+            rec.recommend(k=3, because=False), every[every["rank"] <= 3].reset_index(drop=True), check_exact=True
+        )
+
+    def test_asked_for_users_come_in_the_order_asked(self, rec, monkeypatch):
+        users = rec.user_ids[[9, 2, 30, 2]]
+        every = rec.recommend(k=2).set_index("user_id")
+        monkeypatch.setattr(saerec.recommender, "USERS_AT_A_TIME", 3)
+        recommended = rec.recommend(users, k=2)
+        assert recommended["user_id"].tolist() == np.repeat(users, 2).tolist()
+        assert recommended["item_id"].tolist() == [item for user in users for item in every.loc[user, "item_id"]]
+        assert_frame_equal(rec.recommend(users[0], k=2), recommended.head(2))  # one id, not in a list
+
+    def test_nobody_is_recommended_nothing(self, rec):
+        assert_frame_equal(rec.recommend([], k=2), rec.recommend(k=2).head(0))
+
+    def test_fewer_unseen_than_k_are_all_given_with_a_warning(self, rec, parts):
+        user = rec.user_ids[4]
+        n_unseen = rec.ratings.n_items - rec.ratings.user_counts[4]
+        with pytest.warns(UserWarning, match=f"user {user} has only {n_unseen} unseen items, .* k=24") as warned:
+            recommended = rec.recommend([user], k=24)
+        assert len(recommended) == n_unseen
+        assert warned[0].filename == __file__
+
+    def test_a_user_who_has_seen_everything_gets_nothing(self, rec):
+        user, other = rec.user_ids[[4, 5]]
+        seen = pd.DataFrame({"user_id": user, "item_id": rec.item_ids})
+        with pytest.warns(UserWarning, match="only 0 unseen items"):
+            recommended = rec.recommend([user, other], k=2, seen=seen)
+        assert_frame_equal(recommended, rec.recommend([other], k=2))
+
+    def test_ties_go_to_more_ratings_then_to_the_earlier_item(self, rec, monkeypatch):
+        monkeypatch.setattr(rec._predictor, "scores", lambda rows: np.full((len(rows), rec.ratings.n_items), 3.0))
+        counts, seen = rec.ratings.item_counts, pairs(rec.seen.to_frame())
+        assert len(set(counts)) < len(counts)
+        for user, items in rec.recommend(k=None, because=False).groupby("user_id")["item_id"]:
+            unseen = [col for col, item in enumerate(rec.item_ids) if (user, item) not in seen]
+            best = sorted(unseen, key=lambda col: (-counts[col], col))
+            assert items.tolist() == rec.item_ids[best].tolist()
+
+    def test_a_score_counts_before_it_is_clipped(self, rec, monkeypatch):
+        scores = 5 + np.arange(rec.ratings.n_items, dtype=np.float32)
+        monkeypatch.setattr(rec._predictor, "scores", lambda rows: np.tile(scores, (len(rows), 1)))
+        recommended = rec.recommend(rec.user_ids[[0]], k=5, because=False)
+        assert (np.diff(rec.item_ids.get_indexer(recommended["item_id"])) < 0).all()
+        assert (recommended["score"] == 5).all()
+
+    def test_the_reason_is_the_liked_rating_of_most_influence(self, rec):
+        recommended = rec.recommend(k=3)
+        given = recommended["because_item_id"].notna()
+        assert given.mean() > 0.5
+        for user, of_user in recommended.groupby("user_id"):
+            rated = rec.ratings.csr[[rec.user_ids.get_loc(user)]]
+            targets = rec.item_ids.get_indexer(of_user["item_id"])
+            influence = rec._predictor.influence(rated.indices, rated.data, targets)
+            for j, because in enumerate(of_user["because_item_id"]):
+                liked = {
+                    rec.item_ids[col]: influence[i, j]
+                    for i, col in enumerate(rated.indices)
+                    if rated.data[i] >= rated.data.mean()
+                }
+                best = max(liked, key=liked.get)
+                assert because == best if liked[best] > 0 else because is pd.NA
+
+    def test_who_has_no_training_ratings_is_given_no_reason(self, unrefitted):
+        assert unrefitted.recommend([1000], k=3)["because_item_id"].isna().all()
+
+    def test_an_unknown_user_is_an_error(self, rec):
+        with pytest.raises(KeyError, match="user 1007 was not in the data"):
+            rec.recommend([1014, 1007])
+
+    @pytest.mark.parametrize("k", [0, -3])
+    def test_k_is_at_least_one(self, rec, k):
+        with pytest.raises(ValueError, match=f"k must be at least 1, not {k}"):
+            rec.recommend(k=k)
+        with pytest.raises(ValueError, match=f"k must be at least 1, not {k}"):
+            rec.recommend_new({}, k=k)
+
+
+class TestMovies:
+    @pytest.fixture
+    def movies(self, tastes) -> pd.DataFrame:
+        """In another order than the items, with one more, without item 3 * 25 + 10."""
+        items = np.unique(tastes["item_id"])[::-1]
+        movies = pd.DataFrame({"item_id": items, "title": [f"Film {item}" for item in items], "year": 1990})
+        return pd.concat([pd.DataFrame({"item_id": [7], "title": ["Unrated"], "year": [1]}), movies[items != 85]])
+
+    @pytest.mark.parametrize("new", [False, True])
+    def test_are_joined_by_id(self, rec, movies, new):
+        if new:
+            recommended = rec.recommend_new({22: 5.0, 37: 1.0}, k=None, movies=movies)
+            columns = ["rank"]
+        else:
+            recommended = rec.recommend(k=None, movies=movies)
+            assert recommended["item_id"].tolist() == rec.recommend(k=None)["item_id"].tolist()
+            columns = ["user_id", "rank"]
+        columns += ["item_id", "score", "n_ratings", "because_item_id", "title", "year", "because_title"]
+        assert list(recommended.columns) == columns
+        titles = {item: f"Film {item}" for item in movies["item_id"]}
+        for of, title in [("item_id", "title"), ("because_item_id", "because_title")]:
+            ids = recommended[of]
+            assert recommended[title].fillna("none").tolist() == [
+                "none" if pd.isna(item) else titles.get(item, "none") for item in ids
+            ]
+        assert recommended.loc[recommended["item_id"] == 85, "title"].isna().all()
+        assert (recommended["item_id"] == 85).any()
+
+    def test_without_reasons_there_is_no_title_of_them(self, rec, movies):
+        recommended = rec.recommend(k=1, movies=movies, because=False)
+        assert list(recommended.columns) == ["user_id", "rank", "item_id", "score", "n_ratings", "title", "year"]
+
+
+class TestRecommendNew:
+    def test_the_rated_are_left_out_and_the_scores_are_the_predictors(self, rec):
+        ratings = {22: 5.0, 10: 1.0, 37: 4.5}
+        recommended = rec.recommend_new(ratings, k=None)
+        assert set(recommended["item_id"]) == set(rec.item_ids) - set(ratings)
+        scores = rec._predictor.new_user_scores(rec.item_ids.get_indexer(list(ratings)), np.array([5, 1, 4.5]))
+        expected = np.clip(scores, *rec.scale)[rec.item_ids.get_indexer(recommended["item_id"])]
+        np.testing.assert_allclose(recommended["score"], expected, rtol=1e-6)
+        assert (np.diff(recommended["score"]) <= 0).all()
+        assert set(recommended["because_item_id"].dropna()) <= {22, 37}
+        assert recommended.columns.tolist() == rec.recommend(k=1).columns.tolist()[1:]
+
+    @pytest.mark.parametrize("shrinkage", [5.0, 0.0])
+    def test_no_ratings_give_what_the_biases_say(self, parts, shrinkage):
+        rec = quick(n_epochs=2, shrinkage=shrinkage).fit(parts[0])
+        recommended = rec.recommend_new({}, k=None)
+        bias = dict(zip(rec.item_ids, rec.baseline.mean + rec.baseline.item_bias))
+        assert recommended["item_id"].tolist() == sorted(bias, key=lambda item: -bias[item])
+        assert recommended["score"].tolist() == pytest.approx(sorted(np.clip(list(bias.values()), 0.5, 5))[::-1])
+        assert recommended["because_item_id"].isna().all()
+
+    def test_fewer_unseen_than_k_are_warned_of(self, rec):
+        with pytest.warns(UserWarning, match="somebody new has only 22 unseen items"):
+            assert len(rec.recommend_new({22: 5.0}, k=23)) == 22
+
+    @pytest.mark.parametrize(
+        ("ratings", "error", "message"),
+        [
+            ({22: 5.0, 13: 4.0}, KeyError, "item 13 was not in the data"),
+            ({22: 5.5}, ValueError, "the rating 5.5 of item 22 is not on the scale of the data, 0.5 to 5"),
+            ({22: 0.0}, ValueError, "not on the scale"),
+            ({22: np.nan}, ValueError, "not on the scale"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, rec, ratings, error, message):
+        with pytest.raises(error, match=message):
+            rec.recommend_new(ratings)
+
+
+@pytest.fixture(scope="module", params=ORIENTATIONS)
+def checkerboard(request) -> Recommender:
+    """Even users love even items and hate odd ones, odd users the reverse; each has two of either kind unrated."""
+    rows, cols = np.indices((40, 16)).reshape(2, -1)
+    frame = pd.DataFrame({"user_id": 100 - rows, "item_id": 5 * cols, "rating": np.where((rows - cols) % 2, 1.0, 5.0)})
+    unrated = (cols // 2 - rows // 2) % 8 < 2
+    options = {"hidden_dims": (16,), "n_epochs": 40, "batch_size": 8, "lr": 0.02, "weight_decay": 0.01, "ridge": 1}
+    return Recommender(orientation=request.param, **options).fit(frame[~unrated])
+
+
+class TestCheckerboard:
+    def test_every_user_is_recommended_the_loved_before_the_hated(self, checkerboard):
+        recommended = checkerboard.recommend(k=None)
+        assert recommended["rank"].tolist() == [1, 2, 3, 4] * 40
+        loved = (100 - recommended["user_id"]) % 2 == recommended["item_id"] // 5 % 2
+        assert loved.tolist() == [True, True, False, False] * 40
+        assert (recommended["score"] > 3).tolist() == loved.tolist()
+        rated_too = recommended["because_item_id"][loved]
+        assert (rated_too // 5 % 2 == recommended["item_id"][loved] // 5 % 2).all()
+
+    @pytest.mark.parametrize("parity", [0, 1])
+    def test_so_is_somebody_new(self, checkerboard, parity):
+        ratings = {5 * col: 5.0 if col % 2 == parity else 1.0 for col in range(6)}
+        recommended = checkerboard.recommend_new(ratings, k=None)
+        assert (recommended["item_id"] // 5 % 2 == parity).tolist() == [True] * 5 + [False] * 5
+
+
+class TestIds:
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_strings_give_the_same_as_numbers(self, parts, orientation):
+        train, valid, test = parts
+        numbers = quick(orientation=orientation).fit(train, valid)
+        strings = quick(orientation=orientation).fit(lettered(train), lettered(valid))
+        expected = numbers.recommend(k=2)
+        recommended = strings.recommend(k=2)
+        assert_frame_equal(recommended[IDS], lettered(expected)[IDS])
+        assert_frame_equal(recommended[["rank", "score"]], expected[["rank", "score"]], check_exact=True)
+        assert recommended["because_item_id"].dropna().isin(lettered(pd.concat([train, valid]))["item_id"]).all()
+        assert strings.evaluate(lettered(test)) == numbers.evaluate(test)
+        known = strings.item_ids[3]
+        assert known not in set(strings.recommend_new({known: 5.0}, k=5)["item_id"])
+
+    @pytest.mark.parametrize("dtype", ["int64", "int32", "str"])
+    def test_keep_their_type(self, parts, tmp_path, dtype):
+        train = parts[0].astype({"user_id": dtype, "item_id": dtype})
+        quick(n_epochs=1).fit(train).save(tmp_path)
+        for rec in (quick(n_epochs=1).fit(train), load(tmp_path)):
+            recommended = rec.recommend(k=1)
+            assert recommended["user_id"].dtype == train["user_id"].dtype
+            assert recommended["item_id"].dtype == train["item_id"].dtype
+
+
+@pytest.fixture(scope="module")
+def saved(parts, tmp_path_factory):
+    """A recommender and where it was saved."""
+    rec, folder = quick().fit(*parts[:2]), tmp_path_factory.mktemp("saved")
+    rec.save(folder)
+    return rec, folder
+
+
+class TestSave:
+    @pytest.fixture
+    def copy(self, saved, tmp_path):
+        """Of the saved files, to spoil."""
+        return shutil.copytree(saved[1], tmp_path / "copy")
+
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    @pytest.mark.parametrize("change_ids", [lambda frame: frame, lettered], ids=["numbers", "strings"])
+    @pytest.mark.parametrize(
+        "options", [{}, {"refit": False}, {"hidden_dims": [5, 4], "shrinkage": 1, "mask_weight": 0}]
+    )
+    def test_loaded_is_the_same(self, parts, tmp_path, orientation, change_ids, options):
+        train, valid, test = map(change_ids, parts)
+        rec = quick(orientation=orientation, **options).fit(train, valid)
+        rec.save(tmp_path / "new" / "folder")
+        loaded = load(tmp_path / "new" / "folder")
+        assert_frame_equal(loaded.recommend(k=5), rec.recommend(k=5), check_exact=True)
+        np.testing.assert_array_equal(
+            loaded.predict(test["user_id"], test["item_id"]), rec.predict(test["user_id"], test["item_id"])
+        )
+        new = dict(zip(rec.item_ids[[3, 5]], [5.0, 2.0]))
+        assert_frame_equal(loaded.recommend_new(new), rec.recommend_new(new), check_exact=True)
+        assert_frame_equal(loaded.history, rec.history.drop(columns="seconds"), check_exact=True)
+        assert (loaded.best_epoch, loaded.scale, repr(loaded)) == (rec.best_epoch, rec.scale, repr(rec))
+
+    def test_without_validation_too(self, parts, tmp_path):
+        rec = quick().fit(parts[0])
+        rec.save(tmp_path)
+        assert_frame_equal(load(tmp_path).history, rec.history.drop(columns="seconds"), check_exact=True)
+
+    def test_a_loaded_one_saves_the_same_bytes(self, saved, tmp_path):
+        load(saved[1]).save(tmp_path)
+        assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [
+            path.read_bytes() for path in sorted(saved[1].iterdir())
+        ]
+
+    def test_a_loaded_one_can_be_refitted(self, saved, parts):
+        rec = load(saved[1]).refit_on(pd.concat(parts[:2]))
+        assert_frame_equal(rec.recommend(k=2), saved[0].recommend(k=2), check_exact=True)
+
+    def test_only_tensors_and_text_are_written(self, saved):
+        assert sorted(path.name for path in saved[1].iterdir()) == ["recommender.json", "recommender.safetensors"]
+        description = json.loads((saved[1] / "recommender.json").read_text(encoding="utf-8"))
+        assert description["parameters"]["hidden_dims"] == [12]
+
+    def test_same_seed_same_bytes(self, saved, parts, tmp_path):
+        for seed in (0, 1):
+            quick(seed=seed).fit(*parts[:2]).save(tmp_path)
+            for name in ("recommender.json", "recommender.safetensors"):
+                same = (tmp_path / name).read_bytes() == (saved[1] / name).read_bytes()
+                assert same == (seed == 0), name
+
+    @pytest.mark.parametrize("name", ["recommender.json", "recommender.safetensors"])
+    def test_a_missing_file_is_named(self, copy, name):
+        (copy / name).unlink()
+        with pytest.raises(FileNotFoundError, match=f"no saved recommender in .*copy: {name} is missing"):
+            load(copy)
+
+    def test_files_of_two_recommenders_do_not_go_together(self, copy, parts, tmp_path):
+        quick(seed=1).fit(*parts[:2]).save(tmp_path / "other")
+        shutil.copy(tmp_path / "other" / "recommender.json", copy)
+        with pytest.raises(ValueError, match=r"two files in .*copy do not belong together"):
+            load(copy)
+
+    @pytest.mark.parametrize("name", ["recommender.json", "recommender.safetensors"])
+    @pytest.mark.parametrize("keep", [0, 100])
+    def test_a_cut_off_file_is_an_error_that_names_the_folder(self, copy, name, keep):
+        (copy / name).write_bytes((copy / name).read_bytes()[:keep])
+        with pytest.raises(ValueError, match="copy"):
+            load(copy)
+
+    def test_other_json_is_an_error_that_names_the_folder(self, copy):
+        (copy / "recommender.json").write_text("{}")
+        with pytest.raises(ValueError, match="copy"):
+            load(copy)
+
+    def test_a_newer_format_asks_for_a_newer_saerec(self, copy):
+        path = copy / "recommender.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"format": 99}))
+        with pytest.raises(ValueError, match=r"newer saerec \(format 99"):
+            load(copy)
+
+
+def test_says_what_it_is(rec):
+    assert repr(Recommender(hidden_dims=[3])) == "Recommender(orientation='item', hidden_dims=(3,))"
+    matrix = "RatingMatrix(39 users × 23 items, "
+    assert f"orientation={rec.orientation!r}, hidden_dims=(12,), fitted to {matrix}" in repr(rec)

@@ -1,0 +1,309 @@
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from safetensors.torch import load_file
+
+import saerec.training
+from saerec import SAE, BiasBaseline, RatingMatrix, best_epoch, fit
+from saerec.training import RatingRows
+
+QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
+
+
+def new_model(n_items: int, hidden_dims=(8,), **options) -> SAE:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return SAE(n_items, hidden_dims, **options)
+
+
+class Case:
+    """Training and validation matrices with cold rows and columns, a baseline, and `fit` with quick settings."""
+
+    def __init__(self, parts):
+        train, valid, test = parts
+        every = RatingMatrix.from_frame(pd.concat([train, valid, test]))  # the cold and the unknown have positions too
+        ids = {"user_ids": every.user_ids, "item_ids": every.item_ids}
+        self.train, self.valid, self.test = (RatingMatrix.from_frame(frame, **ids) for frame in (train, valid, test))
+        # Whoever learns `train` gets this one wrong: validation is best after the first epoch.
+        self.contrary = RatingMatrix.from_frame(train.assign(rating=5.5 - train["rating"]), **ids)
+        self.baseline = BiasBaseline().fit(self.train)
+
+    def fit(self, model=None, train=None, **options) -> tuple[SAE, pd.DataFrame]:
+        model = model or new_model(self.train.n_items)
+        options = {"valid": self.valid, "baseline": self.baseline} | QUICK | options
+        return model, fit(model, train or self.train, **options)
+
+
+@pytest.fixture(scope="module")
+def case(parts) -> Case:
+    return Case(parts)
+
+
+def assert_same_weights(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def assert_same_history(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"), check_exact=True)
+
+
+class TestFit:
+    def test_history_has_a_row_per_epoch(self, case):
+        _, history = case.fit()
+        assert list(history.columns) == ["epoch", "train_rmse", "valid_rmse", "seconds"]
+        assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+        assert (history["seconds"] > 0).all()
+
+    def test_training_lowers_the_error_far_below_the_baseline(self, case):
+        rows, cols, ratings = case.train.coordinates()
+        of_baseline = saerec.rmse(ratings, case.baseline.predict(rows, cols))
+        _, history = case.fit(n_epochs=30)
+        assert history["train_rmse"].iloc[-1] < 0.6 * of_baseline
+        assert history["valid_rmse"].min() < 0.85 * history["valid_rmse"].iloc[0]
+
+    @pytest.mark.parametrize("with_baseline", [True, False])
+    @pytest.mark.parametrize("batch_size", [8, 39, 500])  # 38 rows have ratings, 40 are evaluated: a batch of one
+    def test_errors_are_those_of_the_weights(self, case, batch_size, with_baseline):
+        baseline = case.baseline if with_baseline else None
+        model, history = case.fit(n_epochs=2, valid=None, baseline=baseline, batch_size=batch_size)
+        _, with_valid = case.fit(n_epochs=2, baseline=baseline, batch_size=batch_size)
+        rows = np.arange(case.train.n_users)
+        ratings, observed = case.train.dense(rows)
+        offset = case.baseline.predict(rows[:, None], np.arange(case.train.n_items)) if with_baseline else 0
+        x = np.where(observed, ratings - offset + 2, 0).astype(np.float32)
+        output = model.eval()(torch.from_numpy(x)).detach().numpy()
+        if with_baseline:  # alone where the row or the column is cold
+            output = np.where(observed.any(axis=1, keepdims=True) & observed.any(axis=0), output, 0)
+        predicted = np.clip(offset + output, *case.train.scale)
+        assert history["train_rmse"].iloc[-1] == pytest.approx(
+            saerec.rmse(ratings[observed], predicted[observed]), abs=1e-5
+        )
+        held_out, hidden = case.valid.dense(rows)
+        assert with_valid["valid_rmse"].iloc[-1] == pytest.approx(
+            saerec.rmse(held_out[hidden], predicted[hidden]), abs=1e-5
+        )
+
+    @pytest.mark.parametrize("batch_size", [37, 1])  # of 38 rows with ratings
+    def test_a_last_batch_of_one_row_is_trained_on_too(self, case, batch_size):
+        _, history = case.fit(n_epochs=2, batch_size=batch_size)
+        assert np.isfinite(history[["train_rmse", "valid_rmse"]]).all(axis=None)
+
+    def test_rows_without_ratings_change_nothing(self, case):
+        train = case.train
+        more_ids = [*train.user_ids, *range(5)]
+        more = RatingMatrix.from_frame(train.to_frame(), user_ids=more_ids, item_ids=train.item_ids)
+        model, history = case.fit(valid=None)
+        other_model, other = case.fit(train=more, valid=None, baseline=BiasBaseline().fit(more))
+        assert_same_history(other, history)
+        assert_same_weights(other_model.state_dict(), model.state_dict())
+
+    @pytest.mark.parametrize("n_steps", range(1, 9))
+    def test_any_number_of_steps_can_be_trained(self, case, n_steps):
+        _, history = case.fit(n_epochs=n_steps, batch_size=500)
+        assert len(history) == n_steps
+
+    def test_same_seed_same_bits(self, case):
+        (one, history), (other, again) = case.fit(), case.fit()
+        assert_same_history(one=history, other=again)
+        assert_same_weights(one.state_dict(), other.state_dict())
+        _, otherwise = case.fit(seed=1)
+        assert (otherwise["train_rmse"] != history["train_rmse"]).all()
+
+    @pytest.mark.parametrize(
+        "option", [{"input_dropout": 0.0}, {"mask_weight": 0.0}, {"weight_decay": 5.0}, {"lr": 0.02}, {"batch_size": 9}]
+    )
+    def test_settings_matter(self, case, option):
+        _, history = case.fit(n_epochs=2)
+        _, otherwise = case.fit(n_epochs=2, **option)
+        assert history["train_rmse"].iloc[-1] != otherwise["train_rmse"].iloc[-1]
+
+    def test_the_models_dropout_works_in_training(self, case):
+        _, history = case.fit(n_epochs=2)
+        _, otherwise = case.fit(new_model(case.train.n_items, dropout=0.9), n_epochs=2)
+        assert history["train_rmse"].iloc[-1] != otherwise["train_rmse"].iloc[-1]
+
+    def test_global_random_state_is_left_alone(self, case):
+        torch.manual_seed(3)
+        before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+        case.fit(n_epochs=2)
+        assert torch.equal(torch.get_rng_state(), before)
+        np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+    def test_weight_decay_spares_biases(self):
+        constant = RatingMatrix.from_frame(
+            pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 2, 1], "rating": [3.0, 3.0, 3.0]})
+        )
+        model = new_model(2, output_gain=0.0)
+        torch.nn.init.ones_(model.hidden[0].bias)
+        before = model.hidden[0].weight.detach().clone()
+        fit(model, constant, baseline=BiasBaseline().fit(constant), n_epochs=5, lr=0.01, weight_decay=4)  # no gradient
+        assert torch.equal(model.hidden[0].bias, torch.ones(8))
+        assert (model.hidden[0].weight.abs() < 0.99 * before.abs()).all()
+
+    def test_cannot_see_the_test_ratings(self):
+        parameters = inspect.signature(fit).parameters
+        matrices = [name for name, parameter in parameters.items() if "RatingMatrix" in str(parameter.annotation)]
+        assert matrices == ["train", "valid"]
+        assert not any("test" in name for name in parameters)
+
+    def test_divergence_is_an_error(self, case):
+        with pytest.raises(ValueError, match="training diverged in epoch 1"):
+            case.fit(lr=1e30)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"n_epochs": 0}, "n_epochs must be at least 1"),
+            ({"batch_size": 0}, "batch_size must be at least 1"),
+            ({"patience": 0}, "patience must be at least 1"),
+            ({"stop_after": 0}, "stop_after must be at least 1"),
+            ({"stop_after": 7}, "stop_after=7 lies after the last epoch, 6"),
+            ({"lr": 0.0}, "lr must be above 0"),
+            ({"lr": np.nan}, "lr must be above 0"),
+            ({"weight_decay": -1.0}, "weight_decay not below"),
+            ({"input_dropout": 1.0}, "input_dropout is a share"),
+            ({"input_dropout": -0.1}, "input_dropout is a share"),
+            ({"patience": 2, "valid": None}, "patience needs validation"),
+        ],
+    )
+    def test_bad_settings_are_refused(self, case, options, message):
+        with pytest.raises(ValueError, match=message):
+            case.fit(**options)
+
+    def test_matrices_with_other_ids_are_refused(self, case, parts):
+        with pytest.raises(ValueError, match="the same user_ids and item_ids"):
+            case.fit(valid=RatingMatrix.from_frame(parts[1]))
+
+
+class TestRatingRows:
+    def test_the_cold_are_predicted_by_the_baseline_alone(self, case):
+        model, _ = case.fit(n_epochs=2)
+        data, rows = RatingRows(case.train, case.baseline), np.arange(case.train.n_users)
+        offset = case.baseline.predict(rows[:, None], np.arange(case.train.n_items))
+        deviation = data.predict(model, data.batch(rows)).numpy() - offset
+        cold = (case.train.user_counts == 0)[:, None] | (case.train.item_counts == 0)
+        assert cold.sum() == 40 * 24 - 38 * 22
+        assert not deviation[cold].any()
+        assert (np.abs(deviation[~cold]) > 1e-4).mean() > 0.9
+
+    def test_the_network_sees_deviations_and_which_cells_are_rated(self):
+        frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 3, 2], "rating": [0.0, 4.0, 5.0]})
+        matrix = RatingMatrix.from_frame(frame)
+        mean = BiasBaseline(users=False, items=False).fit(matrix)
+        for baseline, expected in [(mean, [[-2.0, 0, 2.0], [0, 3.0, 0]]), (None, [[1.0, 0, 5.0], [0, 6.0, 0]])]:
+            data = RatingRows(matrix, baseline, mask_weight=1.0)
+            np.testing.assert_allclose(data.network_input(data.batch(np.arange(2))), expected)
+
+
+class TestBestEpoch:
+    @pytest.mark.parametrize(
+        ("valid_rmse", "epoch"), [([0.9, 0.8, 0.8], 2), ([0.7, 0.8, 0.9], 1), ([np.nan, np.nan, np.nan], 3)]
+    )
+    def test_the_lowest_the_earliest_of_ties_or_the_last(self, valid_rmse, epoch):
+        assert best_epoch(pd.DataFrame({"epoch": [1, 2, 3], "valid_rmse": valid_rmse})) == epoch
+
+    @pytest.mark.parametrize(("valid", "epoch"), [("contrary", 1), (None, 6)])
+    def test_the_model_is_left_with_its_weights(self, case, tmp_path, valid, epoch):
+        model, history = case.fit(valid=valid and getattr(case, valid), checkpoint_dir=tmp_path)
+        assert best_epoch(history) == epoch
+        assert_same_weights(model.state_dict(), load_file(tmp_path / f"epoch_{epoch:04d}.safetensors"))
+        other = load_file(tmp_path / f"epoch_{7 - epoch:04d}.safetensors")
+        assert not torch.equal(model.output.weight, other["output.weight"])
+        assert history["valid_rmse"].isna().all() == (valid is None)
+
+    @pytest.mark.parametrize("patience", [1, 3])
+    def test_patience_stops_when_validation_does_not_improve(self, case, patience):
+        _, history = case.fit(valid=case.contrary, patience=patience)
+        assert len(history) == 1 + patience
+        _, unhurried = case.fit(valid=case.contrary)
+        assert_same_history(history, unhurried.head(1 + patience))
+
+    def test_stopping_after_an_epoch_does_not_change_the_way_there(self, case, tmp_path):
+        _, full = case.fit(valid=None, checkpoint_dir=tmp_path)
+        model, history = case.fit(valid=None, stop_after=3)
+        assert_same_history(history, full.head(3))
+        assert_same_weights(model.state_dict(), load_file(tmp_path / "epoch_0003.safetensors"))
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("when", ["before", "after"])
+    @pytest.mark.parametrize("valid", ["valid", "contrary"])  # the best epoch is late, or lies before the interruption
+    @pytest.mark.parametrize("seed_of_weights", [0, 1])
+    def test_resumed_equals_uninterrupted_to_the_bit(self, case, tmp_path, monkeypatch, valid, when, seed_of_weights):
+        options = {"valid": getattr(case, valid)}
+        expected_model, expected = case.fit(new_model(case.train.n_items, dropout=0.3), **options)
+        save = saerec.training._save_checkpoint
+
+        def interrupted(directory, settings, model, optimizer, scheduler, history):
+            if when == "after" or len(history) < 3:
+                save(directory, settings, model, optimizer, scheduler, history)
+            if len(history) == 3:
+                raise KeyboardInterrupt
+
+        options["checkpoint_dir"] = tmp_path
+        monkeypatch.setattr(saerec.training, "_save_checkpoint", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            case.fit(new_model(case.train.n_items, dropout=0.3), **options)
+        monkeypatch.undo()
+        torch.manual_seed(seed_of_weights)  # neither torch's state nor the weights handed in matter when resuming
+        model, history = case.fit(SAE(case.train.n_items, (8,), dropout=0.3), **options, resume=True)
+        assert_same_history(history, expected)
+        assert_same_weights(model.state_dict(), expected_model.state_dict())
+
+    def test_resuming_a_finished_run_gives_it_again(self, case, tmp_path):
+        expected_model, expected = case.fit(valid=case.contrary, checkpoint_dir=tmp_path)
+        model, history = case.fit(valid=case.contrary, checkpoint_dir=tmp_path, resume=True)
+        assert_frame_equal(history, expected)
+        assert_same_weights(model.state_dict(), expected_model.state_dict())
+
+    def test_resuming_from_nothing_starts(self, case, tmp_path):
+        _, history = case.fit(checkpoint_dir=tmp_path / "new" / "folder", resume=True)
+        assert_same_history(history, case.fit()[1])
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("n_epochs", {"n_epochs": 7}),
+            ("batch_size", {"batch_size": 9}),
+            ("lr", {"lr": 0.02}),
+            ("weight_decay", {"weight_decay": 0.2}),
+            ("input_dropout", {"input_dropout": 0.1}),
+            ("mask_weight", {"mask_weight": 1.0}),
+            ("seed", {"seed": 1}),
+            ("model", {"hidden_dims": (9,)}),
+            ("train", {"train": "test"}),
+            ("valid", {"valid": "contrary"}),
+            ("valid", {"valid": None}),
+            ("baseline", {"baseline": BiasBaseline(shrinkage=9)}),
+            ("baseline", {"baseline": None}),
+        ],
+    )
+    def test_resuming_with_another_setting_is_refused_by_its_name(self, case, tmp_path, name, options):
+        case.fit(stop_after=1, checkpoint_dir=tmp_path)
+        for key in {"train", "valid"} & options.keys():
+            options = options | {key: options[key] and getattr(case, options[key])}
+        if options.get("baseline"):
+            options["baseline"].fit(case.train)
+        model = new_model(case.train.n_items, options.get("hidden_dims", (8,)))
+        options = {key: value for key, value in options.items() if key != "hidden_dims"}
+        with pytest.raises(ValueError, match=f"cannot resume from .*: its {name} is"):
+            case.fit(model, **options, checkpoint_dir=tmp_path, resume=True)
+
+    def test_resuming_with_a_baseline_what_had_none_is_refused(self, case, tmp_path):
+        case.fit(stop_after=1, checkpoint_dir=tmp_path, baseline=None)
+        with pytest.raises(ValueError, match="its baseline is"):
+            case.fit(checkpoint_dir=tmp_path, resume=True)
+
+    def test_stale_checkpoints_are_removed(self, case, tmp_path):
+        case.fit(checkpoint_dir=tmp_path)
+        assert len(list(tmp_path.glob("epoch_*"))) == 6
+        (tmp_path / "notes.txt").write_text("mine")
+        case.fit(checkpoint_dir=tmp_path, n_epochs=2)
+        files = sorted(path.name for path in tmp_path.iterdir())
+        assert files == ["epoch_0001.safetensors", "epoch_0002.safetensors", "last.pt", "notes.txt"]
