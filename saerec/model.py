@@ -41,6 +41,8 @@ class SAE(nn.Module):
                 "an SAE needs at least one input and one hidden layer of at least one unit, "
                 f"not n_items={n_items}, hidden_dims={tuple(hidden_dims)}"
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a share, at least 0 and below 1, not {dropout}")
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(dims):
             layers += [nn.Linear(n_in, n_out), activation()]

@@ -277,7 +277,7 @@ def _hold_out(ratings: pd.DataFrame, share: float, seed: int, by: str) -> tuple[
         ratings.reset_index(drop=True).sort_values(["user_id", "timestamp"], kind="stable").groupby("user_id")["rating"]
     )
     counts, ranks = by_user.transform("size").sort_index().to_numpy(), by_user.cumcount().sort_index().to_numpy()
-    latest = ranks >= counts - (counts * share).astype(int)
+    latest = ranks >= counts - np.floor(counts * share + 1e-9)
     if not latest.any():
         raise ValueError(
             f"no user has enough ratings to hold out a share of {share}: the most active has {counts.max():,}"

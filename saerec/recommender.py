@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
@@ -151,8 +152,9 @@ class Recommender:
 
         `history` stays that of the training in which the epoch was chosen.
         """
+        n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
         self.ratings = self.seen = RatingMatrix.from_frame(ratings)
-        self.best_epoch = n_epochs or self.best_epoch
+        self.best_epoch = n_epochs
         self._train(None, stop_after=self.best_epoch, progress=progress)
         return self
 
@@ -217,6 +219,7 @@ class Recommender:
         ndarray of shape (N,), float32, stars
             Clipped to `scale`.
         """
+        self._fitted()
         rows, cols = self.user_ids.get_indexer(pd.Index(user_ids)), self.item_ids.get_indexer(pd.Index(item_ids))
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
@@ -282,6 +285,7 @@ class Recommender:
         ValueError
             A `k` below 1.
         """
+        self._fitted()
         if k is not None and k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         user_ids = self.user_ids if user_ids is None else pd.Index([user_ids] if np.isscalar(user_ids) else user_ids)
@@ -335,6 +339,7 @@ class Recommender:
         ValueError
             A rating outside `scale`, a `k` below 1.
         """
+        self._fitted()
         if k is not None and k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
@@ -415,6 +420,7 @@ class Recommender:
         Everything is inside, ids, baseline and ratings included, and nothing that differs from run to run: of the
         history, the seconds are left out. No pickle, so loading runs no code.
         """
+        self._fitted()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
@@ -442,6 +448,11 @@ class Recommender:
         text = json.dumps(description, indent=1, ensure_ascii=False)
         training.save_atomically(directory / "recommender.safetensors", lambda path: path.write_bytes(blob))
         training.save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _fitted(self) -> "Recommender":
+        if not hasattr(self, "model"):
+            raise NotFittedError("this recommender has not been fitted yet: call fit first")
+        return self
 
     def _parameters(self) -> dict:
         return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}

@@ -188,10 +188,16 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
     import papermill
     from traitlets.config import Config
 
+    settings = {
+        "KernelManager": {"transport_encryption": "auto"},  # ipykernel 7 warns of plain connections
+        "NotebookClient": {
+            "shutdown_kernel": "immediate"
+        },  # a kernel asked kindly may report the interrupt as an error
+    }
     options = {
         "progress_bar": {"desc": notebook.stem} if progress else False,
         "kernel_name": "python3",
-        "config": Config({"KernelManager": {"transport_encryption": "auto"}}),  # ipykernel 7 warns of plain connections
+        "config": Config(settings),
     }
     try:
         papermill.execute_notebook(notebook, output, parameters=dict(parameters), **options)

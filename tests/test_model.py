@@ -69,3 +69,9 @@ def test_dropout_hides_hidden_units_in_training_only():
 def test_impossible_networks_are_refused(n_items, options):
     with pytest.raises(ValueError):
         SAE(n_items, **options)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_dropout_is_a_share(dropout):
+    with pytest.raises(ValueError, match="dropout is a share"):
+        SAE(4, (2,), dropout=dropout)

@@ -190,3 +190,9 @@ class TestSplitRatings:
     def test_by_time_needs_times(self, tastes):
         with pytest.raises(ValueError, match="needs the column timestamp"):
             split_ratings(tastes.drop(columns="timestamp"), by="time")
+
+
+def test_the_latest_share_is_not_a_victim_of_rounding():
+    frame = pd.DataFrame({"user_id": 1, "item_id": range(100), "rating": 3.0, "timestamp": range(100)})
+    assert 0.29 * 100 < 29
+    assert len(split_ratings(frame, by="time", test=0.29, valid=0)[2]) == 29

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
+from sklearn.exceptions import NotFittedError
 
 import saerec
 from saerec import Recommender, load
@@ -492,3 +493,19 @@ def test_says_what_it_is(rec):
     assert repr(Recommender(hidden_dims=[3])) == "Recommender(orientation='item', hidden_dims=(3,))"
     matrix = "RatingMatrix(39 users × 23 items, "
     assert f"orientation={rec.orientation!r}, hidden_dims=(12,), fitted to {matrix}" in repr(rec)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda rec, path: rec.predict([1], [1]),
+        lambda rec, path: rec.recommend([1]),
+        lambda rec, path: rec.recommend_new({1: 5.0}),
+        lambda rec, path: rec.refit_on(None),
+        lambda rec, path: rec.save(path),
+    ],
+)
+def test_what_needs_a_fit_says_so(use, tmp_path):
+    with pytest.raises(NotFittedError, match="call fit first"):
+        use(Recommender(), tmp_path)
+    assert not any(tmp_path.iterdir())
