@@ -21,8 +21,8 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-image: runs/ml-latest-small/scores.png
-	cp $< notebooks/images/scores.png
+image:
+	cp runs/ml-latest-small/scores.png notebooks/images/scores.png
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "saerec needs Python 3.11 or newer: make PYTHON=python3.12 …")'

@@ -5,6 +5,7 @@ scale of the data.
 
 Modules, each importing only from those above it:
 
+- `files`: files that are whole or not there
 - `ratings`: RatingMatrix, the study's cut, the splits
 - `movielens`: MovieLens releases as tidy frames
 - `baselines`: the means and regularised biases
@@ -18,7 +19,7 @@ Modules, each importing only from those above it:
 """
 
 from saerec.baselines import BiasBaseline, fit_baselines
-from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, user_rmse
+from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, scores, user_rmse
 from saerec.model import SAE
 from saerec.movielens import MovieLens, find_titles, genre_table, load_movielens
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
@@ -46,6 +47,7 @@ __all__ = [
     "masked_squared_error",
     "quantile_groups",
     "rmse",
+    "scores",
     "split_ratings",
     "top_users_and_items",
     "user_rmse",

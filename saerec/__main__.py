@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -61,10 +62,14 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set a parameter of the notebooks; repeatable. Lists are comma-separated",
+        help="set a parameter of the notebooks (their third cell lists them); repeatable; lists with commas",
     )
     run.add_argument(
-        "--only", action="append", default=[], metavar="NOTEBOOK", help="execute this notebook alone; repeatable"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NOTEBOOK",
+        help="execute this notebook alone, on an earlier run; repeatable",
     )
     run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -99,9 +104,13 @@ def _run(options: argparse.Namespace) -> None:
 def _recommend(options: argparse.Namespace) -> None:
     recommender = saerec.load(series.artefact(options.run, "model"))
     movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
-    seen = pd.read_parquet(series.artefact(options.run, "test.parquet"))
+    rated = pd.read_parquet(series.artefact(options.run, "ratings.parquet"))
     user = _as_id(options.user, recommender.user_ids)
-    top = recommender.recommend([user], k=options.k, movies=movies, seen=seen)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        top = recommender.recommend([user], k=options.k, movies=movies, seen=rated)
+    for warning in said:
+        print(f"saerec: {warning.message}", file=sys.stderr)
     print(f"user {options.user}: the {len(top)} unseen movies with the highest predicted rating")
     table = top[["rank", "score", "n_ratings", "title", "genres", "because_title"]].fillna("")
     table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})

@@ -31,7 +31,7 @@ class BiasBaseline:
         0 for who has no rating.
     """
 
-    def __init__(self, *, users: bool = True, items: bool = True, shrinkage: float = 3.0, n_sweeps: int = 5):
+    def __init__(self, *, users: bool = True, items: bool = True, shrinkage: float = 5.0, n_sweeps: int = 5):
         self.users = users
         self.items = items
         self.shrinkage = shrinkage
@@ -75,12 +75,12 @@ class BiasBaseline:
         return other
 
 
-def fit_baselines(train: RatingMatrix) -> dict[str, BiasBaseline]:
+def fit_baselines(train: RatingMatrix, *, shrinkage: float = 5.0) -> dict[str, BiasBaseline]:
     """The four baselines by name, fitted: global mean, user means, item means, regularised biases."""
     baselines = {
         "global mean": BiasBaseline(users=False, items=False),
         "user means": BiasBaseline(items=False, shrinkage=0),
         "item means": BiasBaseline(users=False, shrinkage=0),
-        "regularised biases": BiasBaseline(),
+        "regularised biases": BiasBaseline(shrinkage=shrinkage),
     }
     return {name: baseline.fit(train) for name, baseline in baselines.items()}

@@ -45,6 +45,15 @@ def user_rmse(rating: np.ndarray, predicted: np.ndarray, user_ids: np.ndarray) -
     return float(np.sqrt(squared.groupby(np.asarray(user_ids)).mean()).mean())
 
 
+def scores(rating: np.ndarray, predicted: np.ndarray, user_ids: np.ndarray) -> dict[str, float]:
+    """The three errors by name, stars: rmse, user_rmse, mae."""
+    return {
+        "rmse": rmse(rating, predicted),
+        "user_rmse": user_rmse(rating, predicted, user_ids),
+        "mae": mae(rating, predicted),
+    }
+
+
 def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.Categorical) -> pd.DataFrame:
     """The errors of each group of ratings: n_ratings, rmse, mae and bias (mean predicted − rating) of each, stars."""
     error = pd.Series(_errors(rating, predicted))

@@ -66,11 +66,12 @@ def find_dataset(name_or_path: str | os.PathLike) -> Path:
     """The folder that a data set's name or path means, as `load_movielens` says."""
     places = [Path(name_or_path), Path("data") / name_or_path, DATA_DIR / name_or_path]
     for place in places:
-        if place.is_dir():
+        if (place / "ratings.csv").is_file():
             return place
-    looked = ", ".join(str(place) for place in places)
+    looked = ", ".join(f"{place}/" for place in places)
     raise FileNotFoundError(
-        f"no data set {str(name_or_path)!r}: looked for the folders {looked}; data/README.md says how to add one"
+        f"no data set {str(name_or_path)!r}: there is no ratings.csv in {looked}. Download a MovieLens release from "
+        "https://grouplens.org/datasets/movielens/, unpack it into data/ or anywhere, and give its name or path"
     )
 
 
@@ -103,7 +104,9 @@ def _find_title(movies: pd.DataFrame, title: str):
         if len(found) == 1:
             return found["item_id"].iloc[0]
         if len(found) > 1:
-            examples = "; ".join(found["title"].head(8))
+            examples = "; ".join(
+                f"{title} (id {item})" for item, title in found[["item_id", "title"]].head(8).to_numpy()
+            )
             raise KeyError(f"{len(found)} movies fit {title!r}, say which: {examples}{' …' if len(found) > 8 else ''}")
     raise KeyError(f"no movie's title contains {title!r}")
 

@@ -178,17 +178,19 @@ def plot_history(
     return ax
 
 
-def plot_scores(scores: pd.Series, *, xlabel: str, ax: Axes | None = None) -> Axes:
-    """One error per model: dots (the axis does not start at zero), the lowest last and highlighted.
+def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax: Axes | None = None) -> Axes:
+    """One error per model: dots (the axis does not start at zero), the lowest last.
 
     Parameters
     ----------
     scores : Series of float, stars
         Indexed by the models' names.
+    highlight : str
+        The model that is drawn in colour.
     """
     ax = ax or plt.subplots(figsize=(8, 0.45 * len(scores) + 1.2))[1]
     scores = scores.sort_values(ascending=False)
-    colours = [GREY] * (len(scores) - 1) + [RED]
+    colours = [RED if name == highlight else GREY for name in scores.index]
     ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
     ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
     for name, score in scores.items():

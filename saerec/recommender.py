@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
+from saerec.files import save_atomically
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, UserPredictor
 from saerec.ratings import RATING_COLUMNS, RatingMatrix, check_ratings
@@ -137,12 +138,14 @@ class Recommender:
             valid = None
         check_ratings(train)
         every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
-        self.seen = RatingMatrix.from_frame(every)
-        ids = {"user_ids": self.seen.user_ids, "item_ids": self.seen.item_ids}
-        self.ratings = RatingMatrix.from_frame(train, **ids)
+        seen = RatingMatrix.from_frame(every)
+        ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
+        ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
-        self.history = self._train(valid_matrix, checkpoint_dir=checkpoint_dir, resume=resume, progress=progress)
-        self.best_epoch = training.best_epoch(self.history)
+        options = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
+        baseline, model, history = self._train(ratings, valid_matrix, **options)
+        self.history = history
+        self._keep(ratings, seen, baseline, model, training.best_epoch(history))
         if self.refit and valid is not None:
             self.refit_on(every, progress=progress)
         return self
@@ -153,24 +156,24 @@ class Recommender:
         `history` stays that of the training in which the epoch was chosen.
         """
         n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
-        self.ratings = self.seen = RatingMatrix.from_frame(ratings)
-        self.best_epoch = n_epochs
-        self._train(None, stop_after=self.best_epoch, progress=progress)
+        matrix = RatingMatrix.from_frame(ratings)
+        baseline, model, _ = self._train(matrix, None, stop_after=n_epochs, progress=progress)
+        self._keep(matrix, matrix, baseline, model, n_epochs)
         return self
 
-    def _train(self, valid: RatingMatrix | None, **options) -> pd.DataFrame:
-        self.baseline = BiasBaseline(shrinkage=self.shrinkage).fit(self.ratings)
+    def _train(
+        self, ratings: RatingMatrix, valid: RatingMatrix | None, **options
+    ) -> tuple[BiasBaseline, SAE, pd.DataFrame]:
+        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.model = self._new_model()
-        train, baseline = self.ratings, self.baseline
-        if self.orientation == "item":
-            train, baseline, valid = train.T, baseline.T, None if valid is None else valid.T
+            model = self._new_model(ratings)
+        by_item = self.orientation == "item"
         history = training.fit(
-            self.model,
-            train,
-            valid,
-            baseline=baseline,
+            model,
+            ratings.T if by_item else ratings,
+            valid.T if by_item and valid is not None else valid,
+            baseline=baseline.T if by_item else baseline,
             mask_weight=self.mask_weight,
             input_dropout=self.input_dropout,
             n_epochs=self.n_epochs,
@@ -182,11 +185,21 @@ class Recommender:
             device=self.device,
             **options,
         )
-        self._predictor = self._new_predictor()
-        return history
+        return baseline, model, history
 
-    def _new_model(self) -> SAE:
-        n_columns = self.ratings.n_items if self.orientation == "user" else self.ratings.n_users
+    def _keep(
+        self, ratings: RatingMatrix, seen: RatingMatrix, baseline: BiasBaseline, model: SAE, best_epoch: int
+    ) -> None:
+        """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
+        options = {"mask_weight": self.mask_weight, "device": self.device}
+        if self.orientation == "item":
+            self._predictor = ItemPredictor(model, ratings, baseline, ridge=self.ridge, **options)
+        else:
+            self._predictor = UserPredictor(model, ratings, baseline, **options)
+        self.ratings, self.seen, self.baseline, self.model, self.best_epoch = ratings, seen, baseline, model, best_epoch
+
+    def _new_model(self, ratings: RatingMatrix) -> SAE:
+        n_columns = ratings.n_users if self.orientation == "item" else ratings.n_items
         # A tenth of the usual output weights: training starts at the biases.
         return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1)
 
@@ -220,7 +233,7 @@ class Recommender:
             Clipped to `scale`.
         """
         self._fitted()
-        rows, cols = self.user_ids.get_indexer(pd.Index(user_ids)), self.item_ids.get_indexer(pd.Index(item_ids))
+        rows, cols = self.ratings.positions(user_ids, item_ids)
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
         predicted = self.baseline.predict(rows, cols)
@@ -239,11 +252,7 @@ class Recommender:
         """
         check_ratings(ratings)
         rating, predicted = ratings["rating"].to_numpy(), self.predict(ratings["user_id"], ratings["item_id"])
-        return {
-            "rmse": metrics.rmse(rating, predicted),
-            "user_rmse": metrics.user_rmse(rating, predicted, ratings["user_id"]),
-            "mae": metrics.mae(rating, predicted),
-        }
+        return metrics.scores(rating, predicted, ratings["user_id"])
 
     def recommend(
         self,
@@ -268,7 +277,9 @@ class Recommender:
         movies : DataFrame, optional
             With the column item_id; its other columns (title, year, genres …) are joined to the result, by id.
         because : bool
-            Whether to name, for each recommendation, the rating that did most for it; None where none did.
+            Whether to name, for each recommendation, the liked item (rated at or above the person's mean) whose rating
+            did most for it; missing where none did. See ``influence`` in `saerec.prediction`: exact for a row per user
+            and for somebody new, an approximation for known users with a row per item.
 
         Returns
         -------
@@ -293,8 +304,8 @@ class Recommender:
         if (rows < 0).any():
             raise KeyError(
                 f"user {user_ids[rows < 0].tolist()[0]!r} was not in the data this recommender was fitted to "
-                f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); recommend_new takes "
-                "the ratings of somebody new"
+                f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); for somebody "
+                "new there is recommend_new, shown in notebook 04"
             )
         seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
         lists = []
@@ -306,9 +317,8 @@ class Recommender:
                 recommended = self._list(best, scores, rated.indices, rated.data, because)
                 recommended.insert(0, "user_id", self.user_ids[np.full(len(best), row)])
                 lists.append(recommended)
-        if not lists:
-            nothing = self.recommend(self.user_ids[:1], k=1, movies=movies, because=because)
-            return nothing.head(0)
+        if not lists:  # of nobody: the columns alone
+            return self.recommend(self.user_ids[:1], k=1, movies=movies, because=because).head(0)
         return _with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
@@ -359,18 +369,12 @@ class Recommender:
         best = self._best(scores, cols, k, "somebody new")
         return _with_titles(self._list(best, scores, cols, values, because), movies)
 
-    def _new_predictor(self) -> UserPredictor | ItemPredictor:
-        options = {"mask_weight": self.mask_weight, "device": self.device}
-        if self.orientation == "user":
-            return UserPredictor(self.model, self.ratings, self.baseline, **options)
-        return ItemPredictor(self.model, self.ratings, self.baseline, ridge=self.ridge, **options)
-
     def _seen_items(self, frames: Iterable[pd.DataFrame]) -> sparse.csr_array:
         """What nobody is recommended again: stored where seen, (U, I)."""
         rows, cols, _ = self.seen.coordinates()
         pairs = [(rows, cols)]
         for frame in frames:
-            rows, cols = self.user_ids.get_indexer(frame["user_id"]), self.item_ids.get_indexer(frame["item_id"])
+            rows, cols = self.ratings.positions(frame["user_id"], frame["item_id"])
             known = (rows >= 0) & (cols >= 0)
             pairs.append((rows[known], cols[known]))
         rows, cols = map(np.concatenate, zip(*pairs))
@@ -380,8 +384,7 @@ class Recommender:
         """The columns of the `k` highest scores that are not in `seen`."""
         unseen = np.ones(len(scores), dtype=bool)
         unseen[seen] = False
-        candidates = np.argsort(-self.ratings.item_counts, kind="stable")  # more ratings first, then earlier position
-        candidates = candidates[unseen[candidates]]
+        candidates = self.ratings.popular_first[unseen[self.ratings.popular_first]]  # the order in which ties stay
         best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
         if k is not None and len(best) < k:
             warnings.warn(f"{whose} has only {len(best)} unseen items, so the list is shorter than k={k}", stacklevel=3)
@@ -445,12 +448,12 @@ class Recommender:
             "ids": {name: list(index) for name, index in ids.items() if name not in tensors},
             "sha256": hashlib.sha256(blob).hexdigest(),
         }
-        text = json.dumps(description, indent=1, ensure_ascii=False)
-        training.save_atomically(directory / "recommender.safetensors", lambda path: path.write_bytes(blob))
-        training.save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
+        text = json.dumps(description, indent=1, ensure_ascii=False, default=lambda value: value.tolist())  # numpy's
+        save_atomically(directory / "recommender.safetensors", lambda path: path.write_bytes(blob))
+        save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
 
     def _fitted(self) -> "Recommender":
-        if not hasattr(self, "model"):
+        if not hasattr(self, "ratings"):
             raise NotFittedError("this recommender has not been fitted yet: call fit first")
         return self
 
@@ -475,8 +478,8 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     directory = Path(directory)
     try:
         description = json.loads((directory / "recommender.json").read_text(encoding="utf-8"))
-        written_as = description["format"]
         blob = (directory / "recommender.safetensors").read_bytes()
+        written_as, checksum = int(description["format"]), str(description["sha256"])
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no saved recommender in {directory}: {Path(error.filename).name} is missing"
@@ -489,7 +492,7 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
         raise ValueError(
             f"{directory} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade saerec"
         )
-    if hashlib.sha256(blob).hexdigest() != description["sha256"]:
+    if hashlib.sha256(blob).hexdigest() != checksum:
         raise ValueError(f"the two files in {directory} do not belong together: save the recommender again")
     tensors = load_tensors(blob)
     parameters = description["parameters"] | {"device": device}
@@ -504,20 +507,14 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
             data, indices, indptr = (tensors[f"{name}.{part}"].numpy() for part in CSR_PARTS)
             csr = sparse.csr_array((data, indices, indptr), shape=(len(user_ids), len(item_ids)))
             matrices[name] = RatingMatrix(csr, user_ids, item_ids)
-    recommender.ratings = matrices["ratings"]
-    recommender.seen = matrices.get("seen", recommender.ratings)
-    recommender.baseline = BiasBaseline(shrinkage=recommender.shrinkage)
-    recommender.baseline.mean = description["mean"]
-    recommender.baseline.user_bias = tensors["user_bias"].numpy()
-    recommender.baseline.item_bias = tensors["item_bias"].numpy()
+    ratings = matrices["ratings"]
+    baseline = BiasBaseline(shrinkage=recommender.shrinkage)
+    baseline.mean = description["mean"]
+    baseline.user_bias, baseline.item_bias = tensors["user_bias"].numpy(), tensors["item_bias"].numpy()
+    model = recommender._new_model(ratings)
+    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
     recommender.history = pd.DataFrame(description["history"]).astype({"valid_rmse": float})
-    recommender.best_epoch = description["best_epoch"]
-    recommender.model = recommender._new_model()
-    recommender.model.load_state_dict(
-        {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    )
-    recommender.model.to(device)
-    recommender._predictor = recommender._new_predictor()
+    recommender._keep(ratings, matrices.get("seen", ratings), baseline, model.to(device), description["best_epoch"])
     return recommender
 
 
@@ -525,7 +522,7 @@ def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFra
     if movies is None:
         return frame
     movies = movies.drop_duplicates("item_id")
-    frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one")
+    frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one", suffixes=("", "_of_movie"))
     if "because_item_id" in frame and "title" in movies:
         frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])
     return frame

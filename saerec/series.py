@@ -16,23 +16,33 @@ from pathlib import Path
 import pandas as pd
 
 import saerec
+from saerec.files import save_atomically
 
 PACKAGE = Path(__file__).parent
-CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "notebooks").is_dir() else None  # None: installed from a wheel
-NOTEBOOKS = (CHECKOUT or PACKAGE) / "notebooks"
+INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the notebooks; otherwise this is a checkout
+NOTEBOOKS = (PACKAGE if INSTALLED else PACKAGE.parent) / "notebooks"
+RUNS = (Path() if INSTALLED else PACKAGE.parent) / "runs"
 
-WRITTEN_BY = {
-    "ratings.parquet": "01_exploration",
-    "movies.parquet": "01_exploration",
-    "train.parquet": "02_training",
-    "valid.parquet": "02_training",
-    "test.parquet": "02_training",
-    "history.csv": "02_training",
-    "baselines.csv": "02_training",
-    "trained": "02_training",
-    "scores.csv": "03_best_epoch",
-    "model": "03_best_epoch",
-    "top10.csv": "04_user_report",
+# What the notebooks write to a run's folder: which of them, and what it is.
+ARTEFACTS = {
+    "ratings.parquet": ("01_exploration", "the ratings that the cut keeps"),
+    "movies.parquet": ("01_exploration", "all movies: title, genres, year"),
+    "sizes.csv": ("01_exploration", "users, movies and ratings before and after the cut"),
+    "train.parquet": ("02_training", "training ratings"),
+    "valid.parquet": ("02_training", "validation ratings"),
+    "test.parquet": ("02_training", "test ratings"),
+    "baselines.csv": ("02_training", "validation errors of the baselines"),
+    "history.csv": ("02_training", "training and validation error of every epoch"),
+    "seconds.csv": ("02_training", "how long every epoch took"),
+    "checkpoints": ("02_training", "the weights of every epoch"),
+    "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
+    "scores.csv": ("03_best_epoch", "test errors of the model and the baselines"),
+    "scores.png": ("03_best_epoch", "their picture"),
+    "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
+    "model": ("03_best_epoch", "the final model, for saerec.load"),
+    "top10.csv": ("04_user_report", "the list of every user"),
+    "reports.csv": ("04_user_report", "the lists of the reported users"),
+    "predictions.csv": ("04_user_report", "their predictions for all unseen movies"),
 }
 
 
@@ -45,7 +55,7 @@ def run_folder(dataset: str, out: str = "") -> Path:
 
     The latter in the checkout that saerec runs from; if it was installed from a wheel, in the current folder.
     """
-    folder = Path(out) if out else (CHECKOUT or Path()) / "runs" / Path(dataset).name
+    folder = Path(out) if out else RUNS / Path(dataset).name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -60,7 +70,9 @@ def artefact(folder: Path, name: str) -> Path:
     """
     path = Path(folder) / name
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: the notebook {WRITTEN_BY[name]} writes it, run that first")
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no run in {folder}: no such folder; saerec run makes one")
+        raise FileNotFoundError(f"{path} is missing: the notebook {ARTEFACTS[name][0]} writes it, run that first")
     return path
 
 
@@ -91,7 +103,7 @@ def run(
     parameters : mapping of name to value
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report"
-        Execute these alone, in an earlier run's folder.
+        Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
     overwrite : bool
         Whether an earlier run in the same folder may be replaced.
     progress : bool
@@ -108,17 +120,25 @@ def run(
     """
     notebooks = _choose(only)
     declared = {notebook: parameters_of(notebook) for notebook in notebooks}
+    for name in ("dataset", "out"):
+        if name in parameters:
+            raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
     typed = _typed({"dataset": str(dataset), "out": str(out)} | dict(parameters), declared)
     saerec.movielens.find_dataset(typed["dataset"])
     folder = run_folder(typed["dataset"], typed["out"]).resolve()
     typed["out"] = str(folder)
+    record = {"saerec": saerec.__version__, "parameters": {}, "seconds": {}}
     if not only:
         _clear(folder, overwrite)
-    record = {"saerec": saerec.__version__, "parameters": typed, "seconds": {}}
+    elif (folder / "run.json").exists():
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["parameters"] |= typed
+    (folder / "index.html").unlink(missing_ok=True)
     for notebook in notebooks:
         start = time.perf_counter()
+        (folder / notebook.name).with_suffix(".html").unlink(missing_ok=True)
         _write_json(folder / "run.json", record)
-        passed = {name: typed[name] for name in declared[notebook] if name in typed}
+        passed = {name: value for name, value in record["parameters"].items() if name in declared[notebook]}
         _execute(notebook, folder / notebook.name, passed, progress)
         _write_html(folder / notebook.name)
         record["seconds"][notebook.stem] = round(time.perf_counter() - start, 1)
@@ -153,6 +173,8 @@ def _of_type(name: str, value: object, default: object) -> object:
         value = list(value)
     if type(value) is not kind:
         raise ValueError(f"the parameter {name} is of type {kind.__name__}, like {default!r}, not {value!r}")
+    if kind is list and default and any(type(element) is not type(default[0]) for element in value):
+        raise ValueError(f"the parameter {name} is a list like {default!r}, not {value!r}")
     return value
 
 
@@ -174,8 +196,13 @@ def _read(text: str, kind: type) -> object:
 def _clear(folder: Path, overwrite: bool) -> None:
     if not any(folder.iterdir()):
         return
-    if not (folder / "run.json").exists():
-        raise FileExistsError(f"{folder} holds files that are not of a run of saerec: choose another folder with --out")
+    pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
+    ours = {"run.json", "index.html", *ARTEFACTS, *pages}
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
+        )
     if not overwrite:
         raise FileExistsError(
             f"{folder} holds an earlier run: replace it with --overwrite or choose another folder with --out"
@@ -186,6 +213,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
 
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], progress: bool) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
     settings = {
@@ -202,15 +230,20 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
     try:
         papermill.execute_notebook(notebook, output, parameters=dict(parameters), **options)
     except papermill.PapermillExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
+        text = ast.literal_eval(error.evalue) if error.ename == "KeyError" else error.evalue  # a KeyError quotes itself
+        reason = f"{error.ename}: {text}".strip().splitlines()[-1]
         where = f"{notebook.stem} failed in cell {error.exec_count}"
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
+    except DeadKernelError as error:
+        where = f"{notebook.stem} did not finish: its kernel died, perhaps for want of memory"
+        raise SeriesError(f"{where}\nthe executed copy, as far as it got: {output}") from error
 
 
 NOTEBOOK_PAGE = """
 {%- extends "lab/index.html.j2" -%}
 {% block extra_css %}<style>
 body { max-width: 1100px; margin: 0 auto !important; }
+.highlight pre, .jp-OutputArea-output pre { white-space: pre-wrap !important; }
 .jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: none !important; }
 </style>{% endblock %}
 {% block data_png scoped %}
@@ -235,7 +268,7 @@ def _write_html(notebook: Path) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    saerec.training.save_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1), encoding="utf-8"))
+    save_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1), encoding="utf-8"))
 
 
 PAGE = """<!DOCTYPE html>
@@ -262,11 +295,11 @@ a {{ color: #0072B2; }}
 <p>In stars; opened once, after the epoch had been chosen on the validation ratings.</p>
 {scores}
 <h2>Files</h2>
-<ul>{files}</ul>
+<table>{files}</table>
 </body>
 </html>
 """
-ROW = '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td class="number">{seconds} s</td></tr>'
+ROW = '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td class="number">{seconds}</td></tr>'
 
 
 def _write_index(folder: Path) -> Path:
@@ -279,12 +312,13 @@ def _write_index(folder: Path) -> Path:
         first = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells
         text = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
         title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, text.splitlines()), ""][:2])
-        seconds = record["seconds"].get(page.stem, "")
-        rows.append(ROW.format(page=page.name, title=escape(title), question=escape(question), seconds=seconds))
+        seconds = record["seconds"].get(page.stem)
+        spent = f"{seconds} s" if seconds is not None else ""
+        rows.append(ROW.format(page=page.name, title=escape(title), question=escape(question), seconds=spent))
     scores = ""
     if (folder / "scores.csv").exists():
         scores = pd.read_csv(folder / "scores.csv").to_html(index=False, float_format="{:.4f}".format, border=0)
-    files = sorted(path.name for path in folder.glob("*.csv"))
+    files = [(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()]
     chosen = {name: value for name, value in record["parameters"].items() if name not in ("dataset", "out")}
     settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
     page = PAGE.format(
@@ -292,8 +326,8 @@ def _write_index(folder: Path) -> Path:
         summary=escape(f"saerec {record['saerec']}; {settings}."),
         notebooks="\n".join(rows),
         scores=scores,
-        files="\n".join(f'<li><a href="{name}">{name}</a></li>' for name in files),
+        files="\n".join(f'<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>' for name, what in files),
     )
     index = folder / "index.html"
-    saerec.training.save_atomically(index, lambda part: part.write_text(page, encoding="utf-8"))
+    save_atomically(index, lambda part: part.write_text(page, encoding="utf-8"))
     return index

@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "saerec"
 ORDER = [
+    "files",
     "ratings",
     "movielens",
     "baselines",

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from saerec import error_by, mae, masked_squared_error, rmse, user_rmse
+from saerec import error_by, mae, masked_squared_error, metrics, rmse, user_rmse
 
 RATING = np.array([4.0, 2.0, 1.0, 5.0])
 PREDICTED = np.array([3.0, 2.0, 4.0, 5.0])  # errors −1, 0, 3, 0
@@ -93,3 +93,25 @@ class TestMaskedSquaredError:
         ]
         assert sum(n for _, n in batches) == count == mask.sum()
         assert sum(error.item() for error, _ in batches) == pytest.approx(total.item(), rel=1e-6)
+
+
+def test_scores_are_the_three_errors():
+    user_ids = [1, 1, 2]
+    assert metrics.scores([1, 2, 3], [2, 2, 5], user_ids) == {
+        "rmse": metrics.rmse([1, 2, 3], [2, 2, 5]),
+        "user_rmse": metrics.user_rmse([1, 2, 3], [2, 2, 5], user_ids),
+        "mae": 1.0,
+    }
+
+
+def test_quantile_groups_are_of_about_equal_size_and_say_what_they_hold():
+    groups = metrics.quantile_groups([1, 9, 2, 1000, 3, 4], n_groups=3)
+    assert list(groups) == ["1–2", "9–1,000", "1–2", "9–1,000", "3–4", "3–4"]
+    assert groups.ordered
+
+
+def test_quantile_groups_keep_equal_values_together():
+    values = np.array([0] * 10 + [5] * 3 + [7] * 7)
+    groups = pd.Series(metrics.quantile_groups(values))
+    assert groups.groupby(values).nunique().eq(1).all()
+    assert metrics.quantile_groups([3, 3, 3]).tolist() == ["3–3"] * 3

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import saerec.movielens
-from saerec import find_titles, load_movielens
+from saerec import find_titles, genre_table, load_movielens
 
 SHIPPED = Path(__file__).parent.parent / "data" / "ml-latest-small"
 
@@ -68,7 +68,7 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as error:
         load_movielens("ml-9M")
-    for place in ("'ml-9M'", str(Path("data") / "ml-9M"), str(SHIPPED.parent / "ml-9M"), "data/README.md"):
+    for place in ("'ml-9M'", str(Path("data") / "ml-9M"), str(SHIPPED.parent / "ml-9M"), "grouplens.org"):
         assert place in str(error.value)
 
 
@@ -131,10 +131,20 @@ class TestFindTitles:
     @pytest.mark.parametrize(
         ("title", "message"),
         [
-            ("Alien", r"2 movies fit 'Alien', say which: Alien \(1979\); Alien \(1979\) II"),
+            ("Alien", r"2 movies fit 'Alien', say which: Alien \(1979\) \(id 7\); Alien \(1979\) II \(id 9\)"),
             ("Jaws", "no movie's title"),
         ],
     )
     def test_several_or_none_is_an_error(self, title, message):
         with pytest.raises(KeyError, match=message):
             find_titles(self.movies, ["Heat", title])
+
+
+def test_genres_count_a_movie_in_each_of_its_own():
+    movies = pd.DataFrame({"item_id": [1, 2, 2, 3, 4], "genres": ["A|B", "B", "B", "", "C"]})
+    ratings = pd.DataFrame({"item_id": [1, 1, 2, 3], "rating": [4.0, 2.0, 5.0, 1.0]})
+    table = genre_table(ratings, movies)
+    assert table.to_dict("index") == {
+        "A": {"n_movies": 1, "n_ratings": 2, "mean_rating": 3.0},
+        "B": {"n_movies": 2, "n_ratings": 3, "mean_rating": pytest.approx(11 / 3)},
+    }

@@ -4,7 +4,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 from sklearn.model_selection import train_test_split
 
-from saerec import RatingMatrix, split_ratings, top_users_and_items
+from saerec import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 
 
 def frame_of(*triples) -> pd.DataFrame:
@@ -196,3 +196,29 @@ def test_the_latest_share_is_not_a_victim_of_rounding():
     frame = pd.DataFrame({"user_id": 1, "item_id": range(100), "rating": 3.0, "timestamp": range(100)})
     assert 0.29 * 100 < 29
     assert len(split_ratings(frame, by="time", test=0.29, valid=0)[2]) == 29
+
+
+def test_sizes_of_a_table():
+    frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [5, 6, 5], "rating": [1.0, 2.0, 6.0]})
+    assert describe_ratings(frame).tolist() == [2, 2, 3, 0.75, 1.5, 1.5, 3.0]
+
+
+def test_the_cut_of_the_shipped_data_keeps_the_first_of_the_movies_that_tie(movielens):
+    """34 movies have 25 ratings, the fewest that are kept; which of them are depends on the order alone."""
+    raw = movielens.ratings
+    counts = raw["item_id"].value_counts()
+    tied = [item for item in raw["item_id"].drop_duplicates() if counts[item] == 25]
+    n_room = 1000 - (counts > 25).sum()
+    kept = set(top_users_and_items(raw)["item_id"])
+    assert len(tied) == 34 and 0 < n_room < 34
+    assert [item in kept for item in tied] == [True] * n_room + [False] * (34 - n_room)
+
+
+def test_positions_of_ids_of_another_type_are_refused():
+    matrix = RatingMatrix.from_frame(pd.DataFrame({"user_id": [3, 8], "item_id": ["a", "b"], "rating": [1.0, 2.0]}))
+    rows, cols = matrix.positions([8, 5], ["a", "c"])
+    assert rows.tolist() == [1, -1] and cols.tolist() == [0, -1]
+    with pytest.raises(ValueError, match=r"the user_ids are of type (str|object), those of the data int64"):
+        matrix.positions(["8"], ["a"])
+    with pytest.raises(ValueError, match="the item_ids are of type int64"):
+        matrix.positions([8], [1])

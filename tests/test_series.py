@@ -1,5 +1,8 @@
 """Running notebooks: parameters are checked before anything starts, runs are not overwritten, failures are named."""
 
+import json
+import re
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -13,12 +16,13 @@ def notebooks(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     parameters = (
-        'dataset = "ml-latest-small"  # a\nout = ""  # b\nn = 3  # c\nx = 0.5  # d\nflag = False  # e\nids = []  # f'
+        'dataset = "ml-latest-small"  # a\nout = ""  # b\nn = 3  # c\nx = 0.5  # d\n'
+        "flag = False  # e\nids = []  # f\nsizes = [1]  # g"
     )
     first = [
         new_markdown_cell("# 1. First\n\n**What is n?**\n\nNext: [2](02_second.ipynb)"),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        new_code_cell('from pathlib import Path\nPath(out, "n.txt").write_text(repr((n, x, flag, ids)))'),
+        new_code_cell('from pathlib import Path\nPath(out, "sizes.csv").write_text(repr((n, x, flag, ids)))'),
     ]
     second = [
         new_markdown_cell("# 2. Second\n\n**Does it divide?**"),
@@ -64,17 +68,20 @@ def test_parameters_take_the_type_of_their_default(notebooks, given, expected):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"m": "7"}, "no notebook has a parameter 'm'; there are dataset, divisor, flag, ids, n, out, x"),
+        ({"m": "7"}, "no notebook has a parameter 'm'; there are dataset, divisor, flag, ids, n, out, sizes, x"),
         ({"n": "7.5"}, "the parameter n is of type int, like 3, not 7.5"),
         ({"n": "many"}, "the parameter n is of type int, like 3, not 'many'"),
         ({"n": True}, "the parameter n is of type int, like 3, not True"),
         ({"flag": "yes"}, "the parameter flag is of type bool, like False, not 'yes'"),
-        ({"dataset": "nowhere"}, "no data set 'nowhere'"),
+        ({"ids": "1", "x": "1,2"}, "the parameter x is of type float, like 0.5, not (1, 2)"),
+        ({"sizes": "a,b"}, "the parameter sizes is a list like [1], not ['a', 'b']"),
+        ({"sizes": ""}, "the parameter sizes is a list like [1], not ['']"),
+        ({"dataset": "nowhere"}, "dataset is no parameter to set with the others: give it as --dataset"),
     ],
 )
 def test_bad_parameters_are_refused_before_any_kernel_starts(notebooks, tmp_path, monkeypatch, given, message):
     forbid_execution(monkeypatch)
-    with pytest.raises((ValueError, FileNotFoundError), match="^" + message.replace("[", r"\[")):
+    with pytest.raises((ValueError, FileNotFoundError), match="^" + re.escape(message)):
         series.run(out=tmp_path / "run", parameters=given)
     assert not (tmp_path / "run").exists()
 
@@ -87,25 +94,27 @@ def test_an_unknown_notebook_is_refused(notebooks, tmp_path):
 @pytest.mark.series
 def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, tmp_path):
     index = series.run(out=tmp_path / "run", parameters={"n": "7", "ids": "1,2", "divisor": 2}, progress=False)
-    assert (index.parent / "n.txt").read_text() == "(7, 0.5, False, [1, 2])"
+    assert (index.parent / "sizes.csv").read_text() == "(7, 0.5, False, [1, 2])"
     page = index.read_text(encoding="utf-8")
     assert 'href="01_first.html"' in page and "What is n?" in page and "n = 7" in page
     assert 'href="02_second.html"' in (index.parent / "01_first.html").read_text(encoding="utf-8")
 
     with pytest.raises(FileExistsError, match="earlier run: replace it with --overwrite"):
         series.run(out=tmp_path / "run")
-    (index.parent / "stale.csv").touch()
+    (index.parent / "top10.csv").touch()
     series.run(out=tmp_path / "run", overwrite=True, progress=False)
-    assert not (index.parent / "stale.csv").exists()
-    assert (index.parent / "n.txt").read_text() == "(3, 0.5, False, [])"
+    assert not (index.parent / "top10.csv").exists()
+    assert (index.parent / "sizes.csv").read_text() == "(3, 0.5, False, [])"
 
 
 def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypatch):
     forbid_execution(monkeypatch)
-    (tmp_path / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match="not of a run of saerec"):
-        series.run(out=tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.txt").exists()
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match=r"not of a run, thesis\.txt"):
+        series.run(out=folder, overwrite=True)
+    assert (folder / "thesis.txt").exists()
 
 
 @pytest.mark.series
@@ -124,6 +133,41 @@ def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
 
 
 def test_a_run_folder_is_named_after_the_data_set(monkeypatch, tmp_path):
-    monkeypatch.setattr(series, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(series, "RUNS", tmp_path / "runs")
     assert series.run_folder("some/where/ml-25m") == tmp_path / "runs" / "ml-25m"
     assert series.run_folder("ml-25m", str(tmp_path / "mine")) == tmp_path / "mine"
+
+
+def test_an_unknown_data_set_is_refused_before_any_kernel_starts(notebooks, tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    with pytest.raises(FileNotFoundError, match="no data set 'nowhere'"):
+        series.run("nowhere", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.series
+def test_one_notebook_again_keeps_the_record_of_the_others(notebooks, tmp_path):
+    folder = tmp_path / "run"
+    index = series.run(out=folder, parameters={"n": 7, "divisor": 2}, progress=False)
+    before = json.loads((folder / "run.json").read_text())
+    series.run(out=folder, parameters={"divisor": 4}, only=["02_second"], progress=False)
+    after = json.loads((folder / "run.json").read_text())
+    assert after["parameters"] == before["parameters"] | {"divisor": 4}
+    assert set(after["seconds"]) == {"01_first", "02_second"}
+    assert "n = 7, divisor = 4" in index.read_text(encoding="utf-8")
+
+    series.run(out=folder, only=["02_second"], progress=False)
+    assert json.loads((folder / "run.json").read_text())["parameters"]["divisor"] == 4
+    with pytest.raises(series.SeriesError):
+        series.run(out=folder, parameters={"divisor": 0}, only=["02_second"], progress=False)
+    assert not index.exists() and not (folder / "02_second.html").exists()
+
+
+@pytest.mark.series
+def test_a_dead_kernel_is_a_failure_like_another(notebooks, tmp_path):
+    path = notebooks / "02_second.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = "import os\nos._exit(1)"
+    nbformat.write(notebook, path)
+    with pytest.raises(series.SeriesError, match="02_second did not finish: its kernel died"):
+        series.run(out=tmp_path / "run", progress=False)

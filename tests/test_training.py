@@ -1,4 +1,5 @@
 import inspect
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 
 import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, best_epoch, fit
-from saerec.training import RatingRows
+from saerec.training import RatingRows, one_cycle
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
 
@@ -105,8 +106,33 @@ class TestFit:
 
     @pytest.mark.parametrize("n_steps", range(1, 9))
     def test_any_number_of_steps_can_be_trained(self, case, n_steps):
-        _, history = case.fit(n_epochs=n_steps, batch_size=500)
+        model, history = case.fit(n_epochs=n_steps, batch_size=500, valid=None)
         assert len(history) == n_steps
+        moved = model.output.bias - new_model(case.train.n_items).output.bias
+        assert moved.abs().max() > 0.001
+
+    @pytest.mark.parametrize("total_steps", [1, 2, 3, 5, 40, 1001])
+    def test_the_learning_rate_is_that_of_torchs_one_cycle(self, total_steps):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of a scheduler that steps before its optimizer
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, max_lr=1.0, total_steps=total_steps, pct_start=0.25, cycle_momentum=False
+            )
+            for step in range(total_steps if total_steps > 4 else 0):
+                assert one_cycle(step, total_steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+                if step < total_steps - 1:
+                    scheduler.step()
+        rates = [one_cycle(step, total_steps) for step in range(total_steps)]
+        assert max(rates) == pytest.approx(1, abs=0.1) and min(rates) > 0
+
+    def test_input_dropout_hides_that_share_of_the_observed_cells(self, case, monkeypatch):
+        seen = []
+        model = new_model(case.train.n_items)
+        model.register_forward_pre_hook(lambda module, args: seen.append(args[0]) if module.training else None)
+        case.fit(model, valid=None, n_epochs=20, batch_size=500, input_dropout=0.4)
+        observed = sum(case.train.n_ratings for _ in seen)
+        kept = sum(int((x != 0).sum()) for x in seen)
+        assert kept / observed == pytest.approx(0.6, abs=0.02)
 
     def test_same_seed_same_bits(self, case):
         (one, history), (other, again) = case.fit(), case.fit()
@@ -159,10 +185,10 @@ class TestFit:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"n_epochs": 0}, "n_epochs must be at least 1"),
-            ({"batch_size": 0}, "batch_size must be at least 1"),
-            ({"patience": 0}, "patience must be at least 1"),
-            ({"stop_after": 0}, "stop_after must be at least 1"),
+            ({"n_epochs": 0}, "n_epochs must be a whole number of at least 1"),
+            ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+            ({"patience": 0}, "patience must be a whole number of at least 1"),
+            ({"stop_after": 0}, "stop_after must be a whole number of at least 1"),
             ({"stop_after": 7}, "stop_after=7 lies after the last epoch, 6"),
             ({"lr": 0.0}, "lr must be above 0"),
             ({"lr": np.nan}, "lr must be above 0"),
