@@ -51,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="execute the notebook series", description=RUN_HELP, formatter_class=raw)
     run.add_argument(
         "--dataset",
-        default="ml-latest-small",
+        default="",
         metavar="NAME_OR_PATH",
-        help="a folder, or the name of one in data/ (default: %(default)s)",
+        help="a folder, or the name of one in data/ (default: ml-latest-small)",
     )
     run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: runs/<dataset>)")
     run.add_argument(

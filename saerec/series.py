@@ -23,6 +23,8 @@ INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the no
 NOTEBOOKS = (PACKAGE if INSTALLED else PACKAGE.parent) / "notebooks"
 RUNS = (Path() if INSTALLED else PACKAGE.parent) / "runs"
 
+DEFAULT = "ml-latest-small"
+
 # What the notebooks write to a run's folder: which of them, and what it is.
 ARTEFACTS = {
     "ratings.parquet": ("01_exploration", "the ratings that the cut keeps"),
@@ -55,9 +57,13 @@ def run_folder(dataset: str, out: str = "") -> Path:
 
     The latter in the checkout that saerec runs from; if it was installed from a wheel, in the current folder.
     """
-    folder = Path(out) if out else RUNS / Path(dataset).name
+    folder = _folder(dataset, out)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _folder(dataset: str, out: str) -> Path:
+    return Path(out) if out else RUNS / Path(dataset).resolve().name
 
 
 def artefact(folder: Path, name: str) -> Path:
@@ -84,7 +90,7 @@ def parameters_of(notebook: Path) -> dict[str, object]:
 
 
 def run(
-    dataset: str = "ml-latest-small",
+    dataset: str | os.PathLike = "",
     out: str | os.PathLike = "",
     *,
     parameters: Mapping[str, object] = {},
@@ -96,8 +102,8 @@ def run(
 
     Parameters
     ----------
-    dataset : str
-        What `saerec.load_movielens` takes.
+    dataset : str or path
+        What `saerec.load_movielens` takes. Left out: that of the earlier run with `only`, otherwise ml-latest-small.
     out : path, optional
         See `run_folder`.
     parameters : mapping of name to value
@@ -123,16 +129,18 @@ def run(
     for name in ("dataset", "out"):
         if name in parameters:
             raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
-    typed = _typed({"dataset": str(dataset), "out": str(out)} | dict(parameters), declared)
-    saerec.movielens.find_dataset(typed["dataset"])
-    folder = run_folder(typed["dataset"], typed["out"]).resolve()
-    typed["out"] = str(folder)
+    typed = _typed(parameters, declared)
     record = {"saerec": saerec.__version__, "parameters": {}, "seconds": {}}
+    earlier = _folder(str(dataset or DEFAULT), str(out)) / "run.json"
+    if only and earlier.exists():
+        record = json.loads(earlier.read_text(encoding="utf-8"))
+        dataset = dataset or record["parameters"]["dataset"]
+    dataset = str(dataset or DEFAULT)
+    saerec.movielens.find_dataset(dataset)
+    folder = run_folder(dataset, str(out)).resolve()
     if not only:
         _clear(folder, overwrite)
-    elif (folder / "run.json").exists():
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    record["parameters"] |= typed
+    record["parameters"] |= {"dataset": dataset, "out": str(folder)} | typed
     (folder / "index.html").unlink(missing_ok=True)
     for notebook in notebooks:
         start = time.perf_counter()
