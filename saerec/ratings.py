@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.model_selection import train_test_split
 
 RATING_COLUMNS = ("user_id", "item_id", "rating")
 
@@ -296,6 +295,8 @@ def _hold_out(ratings: pd.DataFrame, share: float, seed: int, by: str) -> tuple[
     if share == 0:
         return ratings, ratings.iloc[:0]
     if by == "random":
+        from sklearn.model_selection import train_test_split  # here, for it takes a second to import
+
         return train_test_split(ratings, test_size=share, random_state=seed)
     by_user = (
         ratings.reset_index(drop=True).sort_values(["user_id", "timestamp"], kind="stable").groupby("user_id")["rating"]

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from scipy import sparse
-from sklearn.exceptions import NotFittedError
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
@@ -454,6 +453,8 @@ class Recommender:
 
     def _fitted(self) -> "Recommender":
         if not hasattr(self, "ratings"):
+            from sklearn.exceptions import NotFittedError  # here, for it takes a second to import
+
             raise NotFittedError("this recommender has not been fitted yet: call fit first")
         return self
 

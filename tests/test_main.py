@@ -97,10 +97,15 @@ def test_run_passes_on_what_was_asked(monkeypatch, capsys):
     assert "index.html" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["recommend"]])
-def test_help_is_worth_reading(command):
-    text = subprocess.run(
-        [sys.executable, "-m", "saerec", *command, "--help"], capture_output=True, text=True, check=True
-    )
-    assert "usage: saerec" in text.stdout
-    assert not command or "example" in text.stdout
+@pytest.mark.parametrize("command", ["run", "recommend"])
+def test_help_is_worth_reading(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert f"usage: saerec {command}" in text and "example" in text
+
+
+def test_the_package_is_a_program():
+    ended = subprocess.run([sys.executable, "-m", "saerec", "recommend", "--run", "."], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "usage: saerec" in ended.stderr and "--user" in ended.stderr
