@@ -35,6 +35,8 @@ class SAE(nn.Module):
         output_gain: float = 1.0,
     ):
         super().__init__()
+        if isinstance(hidden_dims, int):
+            raise ValueError(f"hidden_dims is a sequence, such as ({hidden_dims},), not {hidden_dims}")
         dims = (n_items, *hidden_dims)
         if len(dims) < 2 or min(dims) < 1:
             raise ValueError(

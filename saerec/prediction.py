@@ -41,8 +41,8 @@ class UserPredictor:
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """How far each of n ratings moves the predictions of t items, against leaving it out: (n, t) float32, stars.
 
-        Leaving a rating out takes one column from the sum that enters the first hidden layer, so only the layers after
-        it are computed n times.
+        The person's bias stays that of all their ratings. Leaving a rating out takes one column from the sum that
+        enters the first hidden layer, so only the layers after it are computed n times.
         """
         self.model.eval()
         first, *later = self.model.hidden

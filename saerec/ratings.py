@@ -210,8 +210,8 @@ def top_users_and_items(ratings: pd.DataFrame, n_users: int = 10_000, n_items: i
     """The ratings by the `n_users` most active users of the `n_items` most rated items: the original study's cut.
 
     Both are chosen on the whole frame by number of ratings, of equals those that appear first, which is how
-    ``Series.value_counts().nlargest`` resolves ties in pandas 3. A chosen user may keep few ratings. MovieLens 25M
-    gives the 4,027,019 rows of the original with the defaults.
+    ``Series.value_counts().nlargest`` resolves ties in pandas 3. A chosen user may keep few ratings. With the defaults
+    the original study got 4,027,019 rows of MovieLens 25M.
 
     Parameters
     ----------

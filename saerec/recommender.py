@@ -65,6 +65,9 @@ class Recommender:
         The epoch, from 1, of the weights in use.
     ratings : RatingMatrix of shape (U, I)
         What the weights in use were trained on, and predictions are made from.
+    seen : RatingMatrix of shape (U, I)
+        All ratings given to `fit`, which are never recommended: `ratings`, and without a refit the validation ratings
+        too.
     baseline : BiasBaseline
         Fitted to `ratings`.
     model : SAE
@@ -304,7 +307,7 @@ class Recommender:
             raise KeyError(
                 f"user {user_ids[rows < 0].tolist()[0]!r} was not in the data this recommender was fitted to "
                 f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); for somebody "
-                "new there is recommend_new, shown in notebook 04"
+                "new there is recommend_new"
             )
         seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
         lists = []

@@ -124,6 +124,7 @@ def run(
     SeriesError
         A notebook failed. Its executed copy, with the traceback, is in the folder.
     """
+    only = list(only)
     notebooks = _choose(only)
     declared = {notebook: parameters_of(notebook) for notebook in notebooks}
     for name in ("dataset", "out"):
@@ -154,7 +155,7 @@ def run(
     return _write_index(folder)
 
 
-def _choose(only: Iterable[str]) -> list[Path]:
+def _choose(only: list[str]) -> list[Path]:
     notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     unknown = [name for name in only if name not in notebooks]
     if unknown:
@@ -206,7 +207,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
         return
     pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
     ours = {"run.json", "index.html", *ARTEFACTS, *pages}
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    foreign = sorted(path.name for path in folder.iterdir() if path.name.removesuffix(".part") not in ours)
     if foreign:
         raise FileExistsError(
             f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
@@ -225,10 +226,10 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
     from traitlets.config import Config
 
     settings = {
-        "KernelManager": {"transport_encryption": "auto"},  # ipykernel 7 warns of plain connections
-        "NotebookClient": {
-            "shutdown_kernel": "immediate"
-        },  # a kernel asked kindly may report the interrupt as an error
+        # ipykernel 7 warns of connections that are not encrypted.
+        "KernelManager": {"transport_encryption": "auto"},
+        # A kernel that is asked kindly to stop may report the interrupt as an error.
+        "NotebookClient": {"shutdown_kernel": "immediate"},
     }
     options = {
         "progress_bar": {"desc": notebook.stem} if progress else False,
@@ -238,7 +239,7 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
     try:
         papermill.execute_notebook(notebook, output, parameters=dict(parameters), **options)
     except papermill.PapermillExecutionError as error:
-        text = ast.literal_eval(error.evalue) if error.ename == "KeyError" else error.evalue  # a KeyError quotes itself
+        text = error.evalue.strip("'\"") if error.ename == "KeyError" else error.evalue  # a KeyError quotes itself
         reason = f"{error.ename}: {text}".strip().splitlines()[-1]
         where = f"{notebook.stem} failed in cell {error.exec_count}"
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error

@@ -168,6 +168,7 @@ def fit(
         "seed": seed,
     }
     settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    lr, weight_decay = settings["lr"], settings["weight_decay"]  # a checkpoint holds plain numbers only, not numpy's
     _check_settings(train, valid, settings | {"patience": patience, "stop_after": stop_after})
     if resume and checkpoint_dir is None:
         raise ValueError("resume=True needs the checkpoint_dir to resume from")
@@ -325,9 +326,10 @@ def _load_checkpoint(
 ) -> list[dict]:
     state = torch.load(checkpoint_dir / LAST, weights_only=True)  # tensors and plain values: nothing in it can run
     for name, value in settings.items():
-        if state["settings"][name] != value:
+        saved = state["settings"].get(name)
+        if saved != value:
             raise ValueError(
-                f"cannot resume from {checkpoint_dir}: its {name} is {state['settings'][name]!r}, here {value!r}; give "
+                f"cannot resume from {checkpoint_dir}: its {name} is {saved!r}, here {value!r}; give "
                 "the same settings and data, or start again with resume=False"
             )
     model.load_state_dict(state["model"])

@@ -113,5 +113,6 @@ def test_quantile_groups_are_of_about_equal_size_and_say_what_they_hold():
 def test_quantile_groups_keep_equal_values_together():
     values = np.array([0] * 10 + [5] * 3 + [7] * 7)
     groups = pd.Series(metrics.quantile_groups(values))
+    assert groups.groupby(values).first().to_dict() == {0: "0–5", 5: "0–5", 7: "7–7"}
     assert groups.groupby(values).nunique().eq(1).all()
     assert metrics.quantile_groups([3, 3, 3]).tolist() == ["3–3"] * 3

@@ -75,3 +75,8 @@ def test_impossible_networks_are_refused(n_items, options):
 def test_dropout_is_a_share(dropout):
     with pytest.raises(ValueError, match="dropout is a share"):
         SAE(4, (2,), dropout=dropout)
+
+
+def test_one_number_of_hidden_units_is_refused():
+    with pytest.raises(ValueError, match=r"hidden_dims is a sequence, such as \(500,\), not 500"):
+        SAE(4, 500)

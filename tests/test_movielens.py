@@ -148,3 +148,10 @@ def test_genres_count_a_movie_in_each_of_its_own():
         "A": {"n_movies": 1, "n_ratings": 2, "mean_rating": 3.0},
         "B": {"n_movies": 2, "n_ratings": 3, "mean_rating": pytest.approx(11 / 3)},
     }
+
+
+def test_a_folder_without_ratings_does_not_hide_the_data_set_of_its_name(tmp_path, monkeypatch):
+    """Such as a run's folder, when the current folder is runs/."""
+    (tmp_path / "ml-latest-small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(load_movielens("ml-latest-small").ratings) == 100_004

@@ -89,10 +89,11 @@ def test_top_shortens_long_titles_and_survives_missing_ones():
 
 
 def test_genres_are_sorted_by_ratings():
-    genres = pd.DataFrame({"n_ratings": [5, 9], "mean_rating": [4.0, 3.0]}, index=["Noir", "Drama"])
+    genres = pd.DataFrame({"n_ratings": [9, 5], "mean_rating": [3.0, 4.0]}, index=["Drama", "Noir"])
     ax = plots.plot_genres(genres)
     assert [round(float(bar.get_width())) for bar in ax.patches] == [5, 9]
-    assert ax.get_xlabel()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Noir", "Drama"]
+    assert "4.00 ★" in [text.get_text() for text in ax.texts] and ax.get_xlabel()
 
 
 def test_table_escapes_text_and_formats_numbers():

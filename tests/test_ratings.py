@@ -199,8 +199,8 @@ def test_the_latest_share_is_not_a_victim_of_rounding():
 
 
 def test_sizes_of_a_table():
-    frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [5, 6, 5], "rating": [1.0, 2.0, 6.0]})
-    assert describe_ratings(frame).tolist() == [2, 2, 3, 0.75, 1.5, 1.5, 3.0]
+    frame = pd.DataFrame({"user_id": [1, 1, 1, 2, 3], "item_id": [5, 6, 7, 5, 5], "rating": [1.0, 2.0, 6.0, 5.0, 1.0]})
+    assert describe_ratings(frame).tolist() == [3, 3, 5, pytest.approx(5 / 9), 1, 1, 3.0]
 
 
 def test_the_cut_of_the_shipped_data_keeps_the_first_of_the_movies_that_tie(movielens):

@@ -509,3 +509,11 @@ def test_what_needs_a_fit_says_so(use, tmp_path):
     with pytest.raises(NotFittedError, match="call fit first"):
         use(Recommender(), tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_columns_of_movies_do_not_displace_those_of_the_list(parts):
+    rec = quick(n_epochs=1).fit(parts[0])
+    movies = pd.DataFrame({"item_id": rec.item_ids, "score": 99, "n_ratings": -1})
+    plain, joined = rec.recommend(k=2), rec.recommend(k=2, movies=movies)
+    assert_frame_equal(joined[plain.columns], plain)
+    assert (joined["score_of_movie"] == 99).all()

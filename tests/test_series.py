@@ -107,6 +107,17 @@ def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, t
     assert (index.parent / "sizes.csv").read_text() == "(3, 0.5, False, [])"
 
 
+@pytest.mark.parametrize("left", ["ratings.parquet", "run.json.part"])
+def test_what_jupyter_or_a_crash_left_behind_may_be_overwritten(notebooks, tmp_path, monkeypatch, left):
+    monkeypatch.setattr(series, "_execute", lambda *_: None)
+    monkeypatch.setattr(series, "_write_html", lambda *_: None)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / left).touch()
+    series.run(out=folder, overwrite=True)
+    assert not (folder / left).exists()
+
+
 def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypatch):
     forbid_execution(monkeypatch)
     folder = tmp_path / "mine"
@@ -161,6 +172,21 @@ def test_one_notebook_again_keeps_the_record_of_the_others(notebooks, tmp_path):
     with pytest.raises(series.SeriesError):
         series.run(out=folder, parameters={"divisor": 0}, only=["02_second"], progress=False)
     assert not index.exists() and not (folder / "02_second.html").exists()
+
+
+@pytest.mark.series
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [("'no such user'", "no such user"), ("type('Id', (int,), {'__repr__': lambda i: 'Id(5)'})(5)", "Id(5)")],
+)
+def test_a_key_error_is_told_without_its_quotes(notebooks, tmp_path, raised, reason):
+    path = notebooks / "02_second.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = f"raise KeyError({raised})"
+    nbformat.write(notebook, path)
+    with pytest.raises(series.SeriesError) as error:
+        series.run(out=tmp_path / "run", progress=False)
+    assert str(error.value).splitlines()[0] == f"02_second failed in cell 3: KeyError: {reason}"
 
 
 @pytest.mark.series

@@ -321,6 +321,12 @@ class TestCheckpoints:
         with pytest.raises(ValueError, match=f"cannot resume from .*: its {name} is"):
             case.fit(model, **options, checkpoint_dir=tmp_path, resume=True)
 
+    def test_numbers_of_numpy_can_be_resumed(self, case, tmp_path):
+        options = {"lr": np.float64(0.01), "weight_decay": np.float32(0.1), "n_epochs": np.int64(2)}
+        _, whole = case.fit(checkpoint_dir=tmp_path, **options)
+        _, again = case.fit(checkpoint_dir=tmp_path, resume=True, **options)
+        assert_same_history(again, whole)
+
     def test_resuming_with_a_baseline_what_had_none_is_refused(self, case, tmp_path):
         case.fit(stop_after=1, checkpoint_dir=tmp_path, baseline=None)
         with pytest.raises(ValueError, match="its baseline is"):
