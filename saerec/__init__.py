@@ -6,7 +6,10 @@ scale of the data.
 Modules, each importing only from those above it:
 
 - `files`: files that are whole or not there
+- `validation`: what can be wrong with ratings: one error type per cause
 - `ratings`: RatingMatrix, the study's cut, the splits
+- `tables`: columns of text and Parquet files, read strictly
+- `readers`: your own ratings as a tidy frame
 - `movielens`: MovieLens releases as tidy frames
 - `baselines`: the means and regularised biases
 - `model`: SAE, layers only
@@ -21,17 +24,20 @@ Modules, each importing only from those above it:
 from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, scores, user_rmse
 from saerec.model import SAE
-from saerec.movielens import MovieLens, find_titles, genre_table, load_movielens
+from saerec.movielens import find_titles, genre_table, load_movielens
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
+from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
 from saerec.training import best_epoch, fit
+from saerec.validation import DataError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SAE",
     "BiasBaseline",
-    "MovieLens",
+    "DataError",
+    "Dataset",
     "RatingMatrix",
     "Recommender",
     "best_epoch",
@@ -46,6 +52,8 @@ __all__ = [
     "mae",
     "masked_squared_error",
     "quantile_groups",
+    "read_ratings",
+    "read_titles",
     "rmse",
     "scores",
     "split_ratings",

@@ -15,7 +15,8 @@ notebooks, a web page of each, an index.html to start from, the trained model, a
 
 examples:
   saerec run                                          the data set that ships with saerec
-  saerec run --dataset ml-25m --out runs/big          a folder in data/, or a path
+  saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
+  saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
   saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
   saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
 """
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.command(options)
     except (series.SeriesError, OSError, ValueError, KeyError) as error:
-        message = error.args[0] if isinstance(error, KeyError) else error
+        message = error.args[0] if type(error) is KeyError else error
         print(f"saerec: {message}", file=sys.stderr)
         return 1
     return 0
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset",
         default="",
         metavar="NAME_OR_PATH",
-        help="a folder, or the name of one in data/ (default: ml-latest-small)",
+        help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
     )
     run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: runs/<dataset>)")
     run.add_argument(
@@ -70,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NOTEBOOK",
         help="execute this notebook alone, on an earlier run; repeatable",
+    )
+    own = run.add_argument_group("a CSV or Parquet file of your own")
+    for name in ("user", "item", "rating", "timestamp"):
+        known = "" if name == "timestamp" else f" (default: {name}{'' if name == 'rating' else '_id'})"
+        own.add_argument(f"--{name}", metavar="COLUMN", help=f"its column of {name}s{known}")
+    own.add_argument("--titles", metavar="FILE", help="a second file, with that column of items and one called title")
+    own.add_argument(
+        "--duplicates", choices=("error", "last", "mean"), help="what to do if somebody rated something twice"
     )
     run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -90,10 +99,12 @@ def _run(options: argparse.Namespace) -> None:
     for name, equals, _ in pairs:
         if not (name and equals):
             raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
+    own = {name: getattr(options, name) for name in ("user", "item", "rating", "timestamp", "titles", "duplicates")}
+    own = {name: value for name, value in own.items() if value is not None}
     index = series.run(
         options.dataset,
         options.out,
-        parameters={name: value for name, _, value in pairs},
+        parameters=own | {name: value for name, _, value in pairs},
         only=options.only,
         overwrite=options.overwrite,
         progress=not options.quiet,

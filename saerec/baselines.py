@@ -3,6 +3,7 @@
 import numpy as np
 
 from saerec.ratings import RatingMatrix
+from saerec.validation import check_fitted
 
 TINY = np.finfo(float).tiny  # 0 ratings and no shrinkage: the bias is 0, not 0 / 0
 
@@ -59,17 +60,20 @@ class BiasBaseline:
 
     def predict(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Predicted ratings of the pairs (row, col), broadcast: ndarray, float32, stars. -1 is unknown: no bias."""
+        check_fitted(self, "mean")
         user_bias, item_bias = np.append(self.user_bias, np.float32(0)), np.append(self.item_bias, np.float32(0))
         return np.float32(self.mean) + user_bias[rows] + item_bias[cols]
 
     def new_user_bias(self, cols: np.ndarray, ratings: np.ndarray) -> float:
         """The bias, in stars, of somebody who was not in `train` and gave these `ratings` to the items at `cols`."""
+        check_fitted(self, "mean")
         residual = np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols]
         return float(residual.sum() / max(len(residual) + self.shrinkage, TINY)) if self.users else 0.0
 
     @property
     def T(self) -> "BiasBaseline":
         """The same baseline for the transposed matrix: user and item biases change places."""
+        check_fitted(self, "mean")
         other = BiasBaseline(users=self.items, items=self.users, shrinkage=self.shrinkage, n_sweeps=self.n_sweeps)
         other.mean, other.user_bias, other.item_bias = self.mean, self.item_bias, self.user_bias
         return other

@@ -5,6 +5,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from saerec.validation import MissingIdError
+
 
 def masked_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, int]:
     """The sum of squared errors over the observed cells, and their number.
@@ -42,6 +44,8 @@ def user_rmse(rating: np.ndarray, predicted: np.ndarray, user_ids: np.ndarray) -
     Users count alike, however much they rated.
     """
     squared = pd.Series(_errors(rating, predicted) ** 2)
+    if pd.isna(user_ids).any():
+        raise MissingIdError("a rating has no user_id: every rating must count, none be left out")
     return float(np.sqrt(squared.groupby(np.asarray(user_ids)).mean()).mean())
 
 
@@ -66,11 +70,13 @@ def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.C
 
 
 def quantile_groups(values: np.ndarray, n_groups: int = 5) -> pd.Categorical:
-    """Whole numbers in up to `n_groups` groups of about equal size, labelled "lowest–highest"."""
+    """Numbers in up to `n_groups` groups of about equal size, labelled "lowest–highest"."""
     values = np.asarray(values)
     edges = np.unique(np.quantile(values, np.linspace(0, 1, n_groups + 1)))
     group = np.searchsorted(edges[1:-1], values, side="left")
-    labels = pd.Series(values).groupby(group).agg(["min", "max"]).apply(lambda g: f"{g['min']:,}–{g['max']:,}", axis=1)
+    labels = (
+        pd.Series(values).groupby(group).agg(["min", "max"]).apply(lambda g: f"{g['min']:,.7g}–{g['max']:,.7g}", axis=1)
+    )
     return pd.Categorical(labels.loc[group], categories=labels, ordered=True)
 
 

@@ -1,77 +1,83 @@
-"""MovieLens releases as two tidy frames. The only module that knows MovieLens."""
+"""MovieLens releases, in any of their layouts, as two tidy frames. Nothing else in saerec knows MovieLens."""
 
 import os
-from dataclasses import dataclass
+import re
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from saerec.files import save_atomically
+from saerec.readers import Dataset
+from saerec.tables import INT_ID, RATING, SECONDS, TEXT, read_text
+from saerec.validation import FileFormatError
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
+READER = 1  # version of what is below, for the cached copies
+CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 
-@dataclass(frozen=True)
-class MovieLens:
-    """A MovieLens release.
-
-    Attributes
-    ----------
-    ratings : DataFrame
-        One row a rating, as in the file: user_id and item_id (int64), rating (float32, stars), timestamp (int64,
-        seconds since 1970, UTC).
-    movies : DataFrame
-        One row a movie: item_id (int64), title and genres (str; genres separated by "|", "" for none) and year (Int16,
-        from the title; missing where the title has none).
-    """
-
-    ratings: pd.DataFrame
-    movies: pd.DataFrame
-
-    def __repr__(self) -> str:
-        users, rated = self.ratings["user_id"].nunique(), self.ratings["item_id"].nunique()
-        known = f"{len(self.ratings):,} ratings by {users:,} users of {rated:,} movies"
-        return f"MovieLens({known}; {len(self.movies):,} movies listed)"
+# In the order of the flags in u.item; "unknown" is no genre.
+GENRES_100K = (
+    "unknown",
+    *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+YEAR = r"\((\d{4})(?:\s?[-–]\s?(?:\d{4})?)?\)\s*$"  # (1995), and (1975-1979) or (2009– ) of series
 
 
-def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> MovieLens:
-    """The ratings and movies of a MovieLens release in its CSV layout (20M, 25M, 32M, latest, latest-small).
+def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Dataset:
+    """The ratings and movies of a MovieLens release: 100K, 1M, 10M, 20M, 25M, 32M, latest or latest-small.
+
+    What it is, is told by its files: ``u.data`` and ``u.item``, ``ratings.dat`` and ``movies.dat``, or ``ratings.csv``
+    and ``movies.csv``; the ratings may be compressed (.gz). Of a large release a converted copy is kept beside the
+    source, ``….saerec.parquet``, which is used as long as the source has the same size and time.
 
     Parameters
     ----------
     name_or_path : str or path
-        A folder with ratings.csv and movies.csv, or the name of such a folder in ``data/``: of the current folder, or
-        of the checkout that saerec runs from, or of the installed package.
+        A folder or a zip file, or the name of one in ``data/``: of the current folder, or of the checkout that saerec
+        runs from, or of the installed package.
 
     Raises
     ------
     FileNotFoundError
-        There is no such folder, or a file is missing in it.
-    ValueError
-        A file does not have the columns of MovieLens.
+        There is no such data set, or its movies are missing.
+    DataError
+        A file is not what MovieLens has under that name; see `saerec.validation`.
     """
-    folder = find_dataset(name_or_path)
-    ratings = _read_csv(
-        folder / "ratings.csv", {"userId": np.int64, "movieId": np.int64, "rating": np.float32, "timestamp": np.int64}
-    )
-    movies = _read_csv(folder / "movies.csv", {"movieId": np.int64, "title": str, "genres": str})
-    ratings.columns = ["user_id", "item_id", "rating", "timestamp"]
-    movies.columns = ["item_id", "title", "genres"]
-    movies["genres"] = movies["genres"].replace("(no genres listed)", "")
-    movies["year"] = pd.to_numeric(movies["title"].str.extract(r"\((\d{4})\)\s*$")[0]).astype("Int16")
-    return MovieLens(ratings, movies)
+    source = find_dataset(name_or_path)
+    file = _ratings_file(source)
+    movies = next((file.parent / name for name in MOVIE_READERS if (file.parent / name).is_file()), None)
+    if movies is None:
+        raise FileNotFoundError(f"{file.parent} has ratings, but its movies are missing: {' or '.join(MOVIE_READERS)}")
+    try:
+        on_disk = source if source.is_file() else file
+        ratings = _cached(on_disk, lambda: RATING_READERS[file.name.removesuffix(".gz")](file))
+        listed = MOVIE_READERS[movies.name](movies).set_axis(["item_id", "title", "genres"], axis=1)
+    except (zipfile.BadZipFile, RuntimeError) as error:  # RuntimeError: it is encrypted
+        raise FileFormatError(f"{source} cannot be unpacked: {error}") from error
+    listed["genres"] = listed["genres"].replace("(no genres listed)", "")
+    listed["year"] = pd.to_numeric(listed["title"].str.extract(YEAR)[0]).astype("Int16")
+    return Dataset(ratings, listed)
 
 
 def find_dataset(name_or_path: str | os.PathLike) -> Path:
-    """The folder that a data set's name or path means, as `load_movielens` says."""
-    places = [Path(name_or_path), Path("data") / name_or_path, DATA_DIR / name_or_path]
-    for place in places:
-        if (place / "ratings.csv").is_file():
+    """The folder or zip file that a data set's name or path means, as `load_movielens` says."""
+    places = [parent / name_or_path for parent in (Path(), Path("data"), DATA_DIR)]
+    for place in [*places, *(place.with_name(place.name + ".zip") for place in places)]:
+        if _ratings_file(place):
             return place
-    looked = ", ".join(f"{place}/" for place in places)
+    looked = ", ".join(map(str, places))
     raise FileNotFoundError(
-        f"no data set {str(name_or_path)!r}: there is no ratings.csv in {looked}. Download a MovieLens release from "
-        "https://grouplens.org/datasets/movielens/, unpack it into data/ or anywhere, and give its name or path"
+        f"no data set {str(name_or_path)!r}: there is no {', '.join(RATING_READERS)} in {looked}, nor such a zip file. "
+        "saerec fetch NAME downloads a MovieLens release; otherwise give the path of a folder or a zip file"
     )
 
 
@@ -111,12 +117,81 @@ def _find_title(movies: pd.DataFrame, title: str):
     raise KeyError(f"no movie's title contains {title!r}")
 
 
-def _read_csv(path: Path, dtypes: dict) -> pd.DataFrame:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: a MovieLens folder holds ratings.csv and movies.csv")
+def _ratings_file(source: Path) -> Path | zipfile.Path | None:
+    """The file with the ratings in a folder or a zip file, or in a folder in it; None if there is none."""
+    if not source.exists():
+        return None
+    if source.is_file():
+        if source.suffix == ".zip" and not zipfile.is_zipfile(source):
+            raise FileFormatError(f"{source} is not a whole zip file: download it again")
+        if not zipfile.is_zipfile(source):
+            return None
+        source = zipfile.Path(source)
+    for folder in [source, *sorted((inner for inner in source.iterdir() if inner.is_dir()), key=str)]:
+        for name in RATING_READERS:
+            for file in (folder / name, folder / f"{name}.gz"):
+                if file.is_file():
+                    return file
+    return None
+
+
+def _cached(file: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """What `read` reads from `file`, or the copy that is kept beside it since it was last read."""
+    state = file.stat()
+    if state.st_size < CACHE_FROM:
+        return read()
+    copy = file.with_name(file.name + ".saerec.parquet")
+    key = {b"saerec": f"{READER} {state.st_size} {state.st_mtime_ns}".encode()}
     try:
-        return pd.read_csv(path, usecols=list(dtypes), dtype=dtypes, encoding="utf-8", keep_default_na=False)[
-            list(dtypes)
-        ]
-    except ValueError as error:
-        raise ValueError(f"{path} is not a MovieLens file with the columns {', '.join(dtypes)}: {error}") from error
+        if parquet.read_schema(copy).metadata == key:
+            return parquet.read_table(copy).to_pandas(self_destruct=True, split_blocks=True)
+    except (OSError, pa.ArrowException):
+        pass  # there is none, or it is damaged: made anew below
+    ratings = read()
+    table = pa.Table.from_pandas(ratings, preserve_index=False).replace_schema_metadata(key)
+    with suppress(OSError):  # a folder that cannot be written to: slower, not wrong
+        save_atomically(copy, lambda part: parquet.write_table(table, part))
+    return ratings
+
+
+def _read_ratings(file: Path, names: list[str] | None, separator: str) -> pd.DataFrame:
+    columns = {"userId": INT_ID, "movieId": INT_ID, "rating": RATING, "timestamp": SECONDS}
+    frame = read_text(file, columns, names=names, separator=separator, quotes=names is None)
+    return frame.set_axis(["user_id", "item_id", "rating", "timestamp"], axis=1)
+
+
+def _read_movies_csv(file: Path) -> pd.DataFrame:
+    return read_text(file, {"movieId": INT_ID, "title": TEXT, "genres": TEXT}, separator=",")
+
+
+def _read_movies_dat(file: Path) -> pd.DataFrame:
+    """``id::title::genres``; latin-1 in 1M, UTF-8 in 10M; a title may hold colons."""
+    content = file.read_bytes()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    rows = [re.fullmatch(r"(\d{1,18})::(.*)::(.*?)\r?", line) for line in text.removesuffix("\n").split("\n")]
+    if None in rows:
+        number = rows.index(None) + 1
+        raise FileFormatError(f"{file}, line {number} is not of the form id::title::genres: correct or remove it")
+    return pd.DataFrame([row.groups() for row in rows]).astype({0: np.int64})
+
+
+def _read_u_item(file: Path) -> pd.DataFrame:
+    """``id|title|release date|video release date|URL`` and a 0 or 1 for each genre, latin-1."""
+    names = ["movieId", "title", "released", "video", "url", *GENRES_100K]
+    columns = {"movieId": INT_ID} | dict.fromkeys(["title", *GENRES_100K], TEXT)
+    frame = read_text(file, columns, names=names, separator="|", encoding="latin-1", quotes=False)
+    flags = frame[list(GENRES_100K[1:])].to_numpy() == "1"
+    genres = ["|".join(np.array(GENRES_100K[1:])[row]) for row in flags]
+    return frame[["movieId", "title"]].assign(genres=genres)
+
+
+FIELDS = ["userId", "movieId", "rating", "timestamp"]
+RATING_READERS = {
+    "ratings.csv": lambda file: _read_ratings(file, None, ","),
+    "ratings.dat": lambda file: _read_ratings(file, ["userId", "1", "movieId", "2", "rating", "3", "timestamp"], ":"),
+    "u.data": lambda file: _read_ratings(file, FIELDS, "\t"),
+}
+MOVIE_READERS = {"movies.csv": _read_movies_csv, "movies.dat": _read_movies_dat, "u.item": _read_u_item}

@@ -52,15 +52,23 @@ def show(figure: Figure | Axes, alt: str) -> None:
 
 
 def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styler:
-    """A frame as a table for readers: no index, text to the left, numbers by `formats` (column to format string)."""
+    """A frame as a table for readers: no index, text to the left, numbers by `formats` (column to format string).
+
+    Columns that hold nothing are left out.
+    """
+    frame = frame.loc[:, ~(frame.isna() | (frame == "")).all()]
+    formats = {column: text for column, text in (formats or {}).items() if column in frame}
     left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
     return frame.style.hide(axis="index").format(formats, na_rep="", escape="html").set_table_styles(left)
 
 
 def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How often each rating was given: bars, per cent of all ratings."""
+    """How often each rating was given: bars, per cent of all ratings; on a fine scale, how often a range of them."""
     ax = ax or plt.subplots()[1]
     share = ratings["rating"].value_counts(normalize=True).sort_index()
+    if len(share) > 50:
+        counts, edges = np.histogram(ratings["rating"], bins=20)
+        share = pd.Series(counts / counts.sum(), index=(edges[:-1] + edges[1:]) / 2)
     step = np.diff(share.index).min() if len(share) > 1 else 1.0
     bars = ax.bar(share.index, share, width=0.8 * step)
     if len(share) <= 12:

@@ -55,6 +55,7 @@ class UserPredictor:
                 hidden = layer(hidden)
             outputs.append(hidden @ self.model.output.weight[targets].T + self.model.output.bias[targets])
         moved = outputs[0] - outputs[1] if len(cols) > 1 else outputs[0]  # of no ratings the network says nothing
+        moved = self.rows.unit * moved
         known = self.rows.ratings.item_counts[targets] > 0
         return np.where(known, moved.cpu().numpy(), 0)
 
@@ -90,10 +91,11 @@ class ItemPredictor:
         self.ratings = ratings
         self.baseline = baseline
         self.ridge = ridge
-        self.codes = self._encode(model, RatingRows(ratings.T, baseline.T, mask_weight=mask_weight, device=device))
+        rows = RatingRows(ratings.T, baseline.T, mask_weight=mask_weight, device=device)
+        self.codes = self._encode(model, rows)
         self.centred_codes = self.codes - self.codes.mean(axis=0)
-        self.weights = model.output.weight.detach().cpu().numpy()  # (U, H)
-        self.bias = model.output.bias.detach().cpu().numpy()  # (U,)
+        self.weights = rows.unit * model.output.weight.detach().cpu().numpy()  # (U, H), stars
+        self.bias = rows.unit * model.output.bias.detach().cpu().numpy()  # (U,), stars
         self.mean_user = self.codes @ self.weights.mean(axis=0) + self.bias.mean()  # (I,)
 
     @staticmethod

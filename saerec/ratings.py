@@ -8,40 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-RATING_COLUMNS = ("user_id", "item_id", "rating")
-
-
-def check_ratings(frame: pd.DataFrame) -> None:
-    """Raise ValueError unless `frame` is a usable rating table: its columns are there, every rating is a finite number.
-
-    Doubled (user, item) pairs are found where the matrix is built: `RatingMatrix.from_frame`.
-    """
-    missing = [column for column in RATING_COLUMNS if column not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"ratings need the columns {', '.join(RATING_COLUMNS)}; missing: {', '.join(missing)}; "
-            f"there are: {', '.join(map(str, frame.columns))}"
-        )
-    if len(frame) == 0:
-        raise ValueError("there are no ratings: the frame is empty")
-    if not pd.api.types.is_numeric_dtype(frame["rating"]):
-        raise ValueError(
-            f"the column rating holds {frame['rating'].dtype}, not numbers: "
-            "convert it first, for example with pandas.to_numeric"
-        )
-    bad = ~np.isfinite(frame["rating"].to_numpy(dtype=float, na_value=np.nan))
-    if bad.any():
-        raise ValueError(
-            f"{bad.sum():,} ratings are missing or infinite, the first at index {frame.index[bad].tolist()[0]!r}: "
-            "drop or repair them"
-        )
-    for column in ("user_id", "item_id"):
-        bad = frame[column].isna().to_numpy()
-        if bad.any():
-            raise ValueError(
-                f"{bad.sum():,} ratings have no {column}, the first at index {frame.index[bad].tolist()[0]!r}: "
-                "drop or repair them"
-            )
+from saerec.validation import (
+    IdTypeError,
+    MissingColumnError,
+    NothingLeftError,
+    UnknownIdError,
+    check_ratings,
+    duplicate_error,
+    kind_of_ids,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +52,9 @@ class RatingMatrix:
 
         Raises
         ------
-        ValueError
-            Columns are missing, a rating is not finite, or a (user, item) pair stands twice.
-        KeyError
+        DataError
+            What `check_ratings` finds wrong, or a (user, item) pair that stands twice.
+        UnknownIdError
             The frame holds an id that `user_ids` or `item_ids` lacks.
         """
         if user_ids is None or item_ids is None or len(frame):
@@ -90,18 +65,13 @@ class RatingMatrix:
         for name, positions in (("user_id", rows), ("item_id", cols)):
             if (positions < 0).any():
                 unknown = frame.loc[positions < 0, name].tolist()
-                raise KeyError(
-                    f"{len(unknown):,} ratings have a {name} that the given ids lack, the first is {unknown[0]!r}"
+                raise UnknownIdError(
+                    f"ratings whose {name} the given ids lack: {len(unknown):,}, the first has {unknown[0]!r}"
                 )
         values = frame["rating"].to_numpy(dtype=np.float32)
         csr = sparse.coo_array((values, (rows, cols)), shape=(len(user_ids), len(item_ids))).tocsr()
         if csr.nnz < len(frame):
-            twice = frame.duplicated(["user_id", "item_id"]).to_numpy()
-            user_id, item_id = (frame.loc[twice, name].tolist()[0] for name in ("user_id", "item_id"))
-            raise ValueError(
-                f"{twice.sum():,} ratings repeat a (user, item) pair, the first is user {user_id!r}, "
-                f"item {item_id!r}: keep one of them, for example with DataFrame.drop_duplicates"
-            )
+            raise duplicate_error(frame, frame.duplicated(["user_id", "item_id"]).to_numpy())
         return cls(csr, user_ids, item_ids)
 
     @property
@@ -154,14 +124,16 @@ class RatingMatrix:
 
         Raises
         ------
-        ValueError
+        IdTypeError
             The ids are text where the matrix has numbers, or numbers where it has text.
         """
         found = []
         for name, known, ids in (("user_id", self.user_ids, user_ids), ("item_id", self.item_ids, item_ids)):
             ids = pd.Index(ids)
-            if len(ids) and pd.api.types.is_numeric_dtype(ids.dtype) != pd.api.types.is_numeric_dtype(known.dtype):
-                raise ValueError(f"the {name}s are of type {ids.dtype}, those of the data {known.dtype}: convert them")
+            if len(ids) and kind_of_ids(ids) != kind_of_ids(known):
+                raise IdTypeError(
+                    f"the {name}s are of type {kind_of_ids(ids)}, those of the data {kind_of_ids(known)}: convert them"
+                )
             found.append(known.get_indexer(ids))
         return tuple(found)
 
@@ -228,7 +200,11 @@ def top_users_and_items(ratings: pd.DataFrame, n_users: int = 10_000, n_items: i
     Raises
     ------
     ValueError
-        A number below 1, an unusable frame, or nothing left.
+        A number below 1.
+    DataError
+        What `check_ratings` finds wrong.
+    NothingLeftError
+        The chosen users rated none of the chosen items.
     """
     check_ratings(ratings)
     for name, n in (("n_users", n_users), ("n_items", n_items)):
@@ -239,7 +215,7 @@ def top_users_and_items(ratings: pd.DataFrame, n_users: int = 10_000, n_items: i
     items = ratings["item_id"].value_counts(sort=False).nlargest(n_items).index
     chosen = ratings[ratings["user_id"].isin(users) & ratings["item_id"].isin(items)]
     if chosen.empty:
-        raise ValueError(
+        raise NothingLeftError(
             f"none of the {n_users:,} most active users rated any of the {n_items:,} most rated items: "
             "ask for more of either"
         )
@@ -275,8 +251,11 @@ def split_ratings(
     Raises
     ------
     ValueError
-        A share outside [0, 1), an unknown `by`, a frame without timestamps, or a part that should hold ratings and has
-        none.
+        A share outside [0, 1) or an unknown `by`.
+    DataError
+        What `check_ratings` finds wrong, or a frame without timestamps.
+    NothingLeftError
+        A part that should hold ratings would have none.
     """
     check_ratings(ratings)
     for name, share in (("test", test), ("valid", valid)):
@@ -285,7 +264,9 @@ def split_ratings(
     if by not in ("random", "time"):
         raise ValueError(f"by must be 'random' or 'time', not {by!r}")
     if by == "time" and "timestamp" not in ratings.columns:
-        raise ValueError(f"by='time' needs the column timestamp; there are: {', '.join(map(str, ratings.columns))}")
+        raise MissingColumnError(
+            f"by='time' needs the column timestamp; there are: {', '.join(map(str, ratings.columns))}"
+        )
     rest, held_out = _hold_out(ratings, test, seed, by)
     train, chosen = _hold_out(rest, valid, seed, by)
     return train, chosen, held_out
@@ -295,6 +276,8 @@ def _hold_out(ratings: pd.DataFrame, share: float, seed: int, by: str) -> tuple[
     if share == 0:
         return ratings, ratings.iloc[:0]
     if by == "random":
+        if np.ceil(len(ratings) * share) >= len(ratings):
+            raise NothingLeftError(f"a share of {share} of {len(ratings)} ratings is all of them: nothing is left")
         from sklearn.model_selection import train_test_split  # here, for it takes a second to import
 
         return train_test_split(ratings, test_size=share, random_state=seed)
@@ -304,7 +287,7 @@ def _hold_out(ratings: pd.DataFrame, share: float, seed: int, by: str) -> tuple[
     counts, ranks = by_user.transform("size").sort_index().to_numpy(), by_user.cumcount().sort_index().to_numpy()
     latest = ranks >= counts - np.floor(counts * share + 1e-9)
     if not latest.any():
-        raise ValueError(
+        raise NothingLeftError(
             f"no user has enough ratings to hold out a share of {share}: the most active has {counts.max():,}"
         )
     return ratings[~latest], ratings[latest]

@@ -20,7 +20,15 @@ from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, UserPredictor
-from saerec.ratings import RATING_COLUMNS, RatingMatrix, check_ratings
+from saerec.ratings import RatingMatrix
+from saerec.validation import (
+    RATING_COLUMNS,
+    UnknownIdError,
+    check_fitted,
+    check_learnable,
+    check_list_length,
+    check_ratings,
+)
 
 FORMAT = 1  # of the files that `save` writes
 CSR_PARTS = ("data", "indices", "indptr")
@@ -40,7 +48,7 @@ class Recommender:
         Units of the hidden layers, sigmoid.
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the observed cells of a row.
-    mask_weight : float, stars
+    mask_weight : float, units
         How strongly the network sees *which* cells are observed: `saerec.training.RatingRows`.
     shrinkage : float, ratings
         Of the biases: `saerec.BiasBaseline`.
@@ -131,14 +139,17 @@ class Recommender:
 
         Raises
         ------
+        DataError
+            What `check_ratings` and `check_learnable` find wrong, or a (user, item) pair that stands twice.
         ValueError
-            Unusable frames or settings, or training that diverged.
+            A setting out of range, or training that diverged.
         """
         if self.orientation not in ("item", "user"):
             raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
+        check_learnable(train)
         every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
         seen = RatingMatrix.from_frame(every)
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
@@ -293,18 +304,17 @@ class Recommender:
 
         Raises
         ------
-        KeyError
+        UnknownIdError
             A user who was not in the data; see `recommend_new`.
-        ValueError
+        ListLengthError
             A `k` below 1.
         """
         self._fitted()
-        if k is not None and k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
+        check_list_length(k)
         user_ids = self.user_ids if user_ids is None else pd.Index([user_ids] if np.isscalar(user_ids) else user_ids)
         rows = self.user_ids.get_indexer(user_ids)
         if (rows < 0).any():
-            raise KeyError(
+            raise UnknownIdError(
                 f"user {user_ids[rows < 0].tolist()[0]!r} was not in the data this recommender was fitted to "
                 f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); for somebody "
                 "new there is recommend_new"
@@ -346,18 +356,19 @@ class Recommender:
 
         Raises
         ------
-        KeyError
+        UnknownIdError
             An item that was not in the data.
+        ListLengthError
+            A `k` below 1.
         ValueError
-            A rating outside `scale`, a `k` below 1.
+            A rating outside `scale`.
         """
         self._fitted()
-        if k is not None and k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
+        check_list_length(k)
         cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
         if (cols < 0).any():
             item_id = list(ratings)[int(np.argmax(cols < 0))]
-            raise KeyError(
+            raise UnknownIdError(
                 f"item {item_id!r} was not in the data this recommender was fitted to ({len(self.item_ids):,} items)"
             )
         values = np.array(list(ratings.values()), dtype=np.float32)
@@ -455,10 +466,7 @@ class Recommender:
         save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
 
     def _fitted(self) -> "Recommender":
-        if not hasattr(self, "ratings"):
-            from sklearn.exceptions import NotFittedError  # here, for it takes a second to import
-
-            raise NotFittedError("this recommender has not been fitted yet: call fit first")
+        check_fitted(self, "ratings")
         return self
 
     def _parameters(self) -> dict:

@@ -17,6 +17,8 @@ import pandas as pd
 
 import saerec
 from saerec.files import save_atomically
+from saerec.readers import Dataset
+from saerec.validation import check_learnable
 
 PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the notebooks; otherwise this is a checkout
@@ -48,6 +50,45 @@ ARTEFACTS = {
 }
 
 
+def load_dataset(
+    dataset: str,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    rating: str = "rating",
+    timestamp: str = "",
+    titles: str = "",
+    duplicates: str = "error",
+) -> Dataset:
+    """The data set that the parameters of the notebooks mean: a MovieLens release, or a file of your own.
+
+    Parameters
+    ----------
+    dataset : str
+        What `saerec.load_movielens` takes, or a CSV or Parquet file.
+    user, item, rating, timestamp, duplicates
+        Of a file of your own: `saerec.read_ratings`.
+    titles : str
+        A second such file with the columns `item` and title: `saerec.read_titles`.
+
+    Raises
+    ------
+    FileNotFoundError, DataError
+        The message says what is wrong and what to do.
+    """
+    if _is_own_file(dataset):
+        ratings = saerec.read_ratings(dataset, user, item, rating, timestamp or None, duplicates=duplicates)
+        data = Dataset(ratings, saerec.read_titles(titles or None, ratings["item_id"], item=item))
+    else:
+        data = saerec.load_movielens(dataset)
+    check_learnable(data.ratings)
+    return data
+
+
+def _is_own_file(dataset: str) -> bool:
+    return Path(dataset).is_file() and Path(dataset).suffix != ".zip"
+
+
 class SeriesError(Exception):
     """A notebook of the series failed; the message says which, where and why."""
 
@@ -63,7 +104,8 @@ def run_folder(dataset: str, out: str = "") -> Path:
 
 
 def _folder(dataset: str, out: str) -> Path:
-    return Path(out) if out else RUNS / Path(dataset).resolve().name
+    path = Path(dataset).resolve()
+    return Path(out) if out else RUNS / (path.name.split(".")[0] if path.is_file() else path.name)
 
 
 def artefact(folder: Path, name: str) -> Path:
@@ -103,7 +145,7 @@ def run(
     Parameters
     ----------
     dataset : str or path
-        What `saerec.load_movielens` takes. Left out: that of the earlier run with `only`, otherwise ml-latest-small.
+        See `load_dataset`. Left out: that of the earlier run with `only`, otherwise ml-latest-small.
     out : path, optional
         See `run_folder`.
     parameters : mapping of name to value
@@ -137,7 +179,8 @@ def run(
         record = json.loads(earlier.read_text(encoding="utf-8"))
         dataset = dataset or record["parameters"]["dataset"]
     dataset = str(dataset or DEFAULT)
-    saerec.movielens.find_dataset(dataset)
+    if not _is_own_file(dataset):
+        saerec.movielens.find_dataset(dataset)
     folder = run_folder(dataset, str(out)).resolve()
     if not only:
         _clear(folder, overwrite)

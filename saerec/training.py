@@ -38,18 +38,26 @@ class Batch:
 class RatingRows:
     """The rows of a rating matrix as the network reads them: deviations from a baseline, with the mask in sight.
 
-    An observed cell enters the network as ``rating - offset + mask_weight``, any other as 0. The constant tells the
-    network *which* cells are rated, which says as much about a movie as how well it is liked. The network's output is
-    added to the offset.
+    An observed cell enters the network as ``(rating - offset) / unit + mask_weight``, any other as 0. The constant
+    tells the network *which* cells are rated, which says as much about a movie as how well it is liked. The network's
+    output, times the unit, is added to the offset.
+
+    The unit makes all scales alike: it is the step that divides the scale of the ratings as a star divides 0.5 to 5,
+    where it is 1; for ratings from 1 to 100 it is 22. So the same settings serve every scale.
 
     Parameters
     ----------
     ratings : RatingMatrix of shape (U, I)
     baseline : BiasBaseline, optional
         Fitted to `ratings`. None: the network predicts ratings, not deviations, for every row and column.
-    mask_weight : float, stars
+    mask_weight : float, units
         0: the network does not see which cells are rated, except where the deviation is not 0.
     device : str
+
+    Attributes
+    ----------
+    unit : float, stars
+        (highest rating - lowest rating) / 4.5; 1 if all are equal.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class RatingRows:
         self.baseline = baseline
         self.mask_weight = mask_weight
         self.device = device
+        lowest, highest = ratings.scale
+        self.unit = (highest - lowest) / 4.5 or 1.0
         self._known_cols = torch.from_numpy(ratings.item_counts > 0).to(device)
 
     def batch(self, rows: np.ndarray) -> Batch:
@@ -71,7 +81,7 @@ class RatingRows:
 
     def network_input(self, batch: Batch) -> Tensor:
         """What the network reads: (B, I) float32."""
-        return torch.where(batch.observed, batch.ratings - batch.offset + self.mask_weight, 0.0)
+        return torch.where(batch.observed, (batch.ratings - batch.offset) / self.unit + self.mask_weight, 0.0)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -80,7 +90,7 @@ class RatingRows:
         Where the row or the column has no rating, what a baseline knows stands alone.
         """
         model.eval()
-        output = model(self.network_input(batch))  # (B, I)
+        output = self.unit * model(self.network_input(batch))  # (B, I)
         if self.baseline is not None:
             output = torch.where(batch.observed.any(dim=1, keepdim=True) & self._known_cols, output, 0.0)
         return batch.offset + output
@@ -246,7 +256,7 @@ def _train_epoch(
     for start in range(0, len(order), batch_size):
         batch = data.batch(order[start : start + batch_size])
         x = nn.functional.dropout(data.network_input(batch), input_dropout)  # hides rating and mask of a cell together
-        squared_error, count = masked_squared_error(batch.offset + model(x), batch.ratings, batch.observed)
+        squared_error, count = masked_squared_error(batch.offset + data.unit * model(x), batch.ratings, batch.observed)
         optimizer.zero_grad()
         (squared_error / count).backward()
         optimizer.step()

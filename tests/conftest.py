@@ -50,7 +50,7 @@ def parts(tastes) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
 
 
 @pytest.fixture(scope="session")
-def movielens() -> Iterator[saerec.MovieLens]:
+def movielens() -> Iterator[saerec.Dataset]:
     """The data that ship with the repository."""
     data = saerec.load_movielens()
     ratings, movies = data.ratings.copy(), data.movies.copy()

@@ -8,7 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "saerec"
 ORDER = [
     "files",
+    "validation",
     "ratings",
+    "tables",
+    "readers",
     "movielens",
     "baselines",
     "model",
@@ -20,12 +23,13 @@ ORDER = [
     "series",
     "__main__",
 ]
-IMPORT_NOTHING_OF_SAEREC = {"ratings", "movielens", "model"}
+IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
     "torch": {"model", "metrics", "training", "prediction", "recommender"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
+    "pyarrow": {"tables", "movielens"},
     "nbformat": {"series"},
     "nbconvert": {"series"},
 }

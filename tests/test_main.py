@@ -42,7 +42,7 @@ def test_recommend_prints_a_table_of_unseen_titles(run, capsys):
     [
         (["--user", "99"], "user 99 was not in the data"),
         (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
-        (["--user", "105", "-k", "0"], "k must be at least 1, not 0"),
+        (["--user", "105", "-k", "0"], "k must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_bad_request_is_one_line_and_exit_1(run, capsys, arguments, message):

@@ -219,10 +219,10 @@ class TestRatingRows:
         assert (np.abs(deviation[~cold]) > 1e-4).mean() > 0.9
 
     def test_the_network_sees_deviations_and_which_cells_are_rated(self):
-        frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 3, 2], "rating": [0.0, 4.0, 5.0]})
+        frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 3, 2], "rating": [0.5, 3.5, 5.0]})
         matrix = RatingMatrix.from_frame(frame)
         mean = BiasBaseline(users=False, items=False).fit(matrix)
-        for baseline, expected in [(mean, [[-2.0, 0, 2.0], [0, 3.0, 0]]), (None, [[1.0, 0, 5.0], [0, 6.0, 0]])]:
+        for baseline, expected in [(mean, [[-1.5, 0, 1.5], [0, 3.0, 0]]), (None, [[1.5, 0, 4.5], [0, 6.0, 0]])]:
             data = RatingRows(matrix, baseline, mask_weight=1.0)
             np.testing.assert_allclose(data.network_input(data.batch(np.arange(2))), expected)
 

@@ -1,0 +1,285 @@
+"""Columns of text and Parquet files, read fast and strictly: each row has every field, each field is what it must be.
+
+pyarrow reads; if it stumbles, the standard library's csv goes through the file again, slowly, to say where and why.
+"""
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from saerec.validation import (
+    DataError,
+    EmptyDataError,
+    EncodingError,
+    FileFormatError,
+    IdTypeError,
+    MissingColumnError,
+    MissingIdError,
+    NoHeaderError,
+    NotANumberError,
+    NotFiniteError,
+    SeparatorError,
+    TimestampError,
+)
+
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+INT = re.compile(r"\s*-?\d{1,18}\s*")
+CANONICAL_INT = r"0|-?[1-9]\d{0,17}"  # what an int prints as; 007 is text
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the fields of a column must be."""
+
+    what: str
+    type: pa.DataType | None  # None: whatever it looks like
+    error: type[DataError]  # if a field is something else
+    blank: type[DataError] | None  # if a field is blank, None: it may be
+
+
+RATING = Column("a number", pa.float32(), NotANumberError, NotFiniteError)
+INT_ID = Column("a whole number", pa.int64(), IdTypeError, MissingIdError)
+TEXT_ID = Column("an id", pa.dictionary(pa.int32(), pa.string()), IdTypeError, MissingIdError)
+SECONDS = Column("a whole number of seconds", pa.int64(), TimestampError, TimestampError)
+TIME = Column("a time", None, TimestampError, TimestampError)
+TEXT = Column("text", pa.string(), FileFormatError, None)
+
+
+def read_text(
+    path: Path,
+    columns: Mapping[str, Column],
+    *,
+    names: list[str] | None = None,
+    separator: str | None = None,
+    encoding: str = "utf-8",
+    quotes: bool = True,
+) -> pd.DataFrame:
+    """Some columns of a delimited text file.
+
+    Parameters
+    ----------
+    path : pathlib.Path or zipfile.Path
+        With the ending .gz it is decompressed.
+    columns : mapping of name to Column
+        Which to read. A `TEXT_ID` becomes int64 if every id is written as an int prints, otherwise str, without the
+        spaces around it.
+    names : list of str, optional
+        All columns, of a file without a header.
+    separator : str, optional
+        Left out: the one of `SEPARATORS` that splits the header into the columns asked for.
+    encoding : str
+    quotes : bool
+        Whether a field may stand in double quotes.
+
+    Raises
+    ------
+    DataError
+        One type per cause; the message names the file, the line, and how many rows are like it.
+    """
+    header = 0  # lines
+    if names is None:
+        header, separator, names = _header(path, list(columns), separator, encoding)
+    try:
+        with _open(path) as file:
+            table = arrow_csv.read_csv(
+                file,
+                arrow_csv.ReadOptions(column_names=names, skip_rows=header, encoding=encoding),
+                arrow_csv.ParseOptions(
+                    delimiter=separator, quote_char='"' if quotes else False, newlines_in_values=quotes
+                ),
+                arrow_csv.ConvertOptions(
+                    include_columns=list(columns),
+                    column_types={name: column.type for name, column in columns.items() if column.type},
+                    null_values=[],
+                    strings_can_be_null=False,
+                ),
+            )
+    except (pa.ArrowException, UnicodeError) as error:
+        reason = str(error)
+    else:
+        frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
+        if frame.empty:
+            raise EmptyDataError(f"{path} holds {'a header and ' if header else ''}no rows")
+        bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
+        if not bad:
+            for name, column in columns.items():
+                if column is TEXT_ID:
+                    frame[name] = _ids(frame[name])
+            return frame
+        reason = f"bad values in the column {bad[0]}"
+    raise _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
+
+
+def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
+    """Some columns of a Parquet file.
+
+    Raises
+    ------
+    MissingColumnError, FileFormatError
+    """
+    try:
+        there = parquet.read_schema(path).names
+        if not set(names) <= set(there):
+            raise missing_columns(str(path), names, there)
+        return parquet.read_table(path, columns=names).to_pandas(ignore_metadata=True, date_as_object=False)
+    except pa.ArrowException as error:
+        raise FileFormatError(f"{path} is a damaged Parquet file: {error}") from error
+
+
+def missing_columns(where: str, names: list[str], there: list) -> MissingColumnError:
+    """The error that tells which of the columns `names` are not `there`."""
+    missing = [name for name in names if name not in there]
+    return MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {', '.join(map(str, there))}")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file, gzip.open(file) if path.name.endswith(".gz") else nullcontext(file) as content:
+            yield content
+    except (gzip.BadGzipFile, BadZipFile, EOFError, zlib.error) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
+
+
+def _header(path: Path, wanted: list[str], separator: str | None, encoding: str) -> tuple[int, str, list[str]]:
+    """Its last line (from 1), the separator, and the names of all columns."""
+    try:
+        with _open(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
+            number, text = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
+    except LookupError as error:
+        raise EncodingError(f"{path} cannot be read: {error}") from error
+    if not number:
+        raise EmptyDataError(f"{path} is empty")
+    if "\ufffd" in text or "\0" in text:
+        raise _encoding_error(path, encoding)
+    text = text.rstrip("\r\n")
+    try:
+        splits = {
+            mark: [name.strip() for name in next(csv.reader([text], delimiter=mark))]
+            for mark in ([separator] if separator else SEPARATORS)
+        }
+    except (csv.Error, TypeError) as error:
+        raise SeparatorError(f"{path}, line {number} cannot be split by {separator!r}: {error}") from error
+    for mark, names in splits.items():
+        if set(wanted) <= set(names):
+            twice = [name for name in wanted if names.count(name) > 1]
+            if twice:
+                raise FileFormatError(f"{path}, line {number}: several columns are called {twice[0]}")
+            return number, mark, names
+    names = max(splits.values(), key=len)
+    if len(names) == 1:
+        by = repr(separator) if separator else ", ".join(SEPARATORS.values())
+        raise SeparatorError(
+            f"{path}, line {number}: {text[:80]!r} is not divided into columns by {by}; say by what with separator"
+        )
+    if any(INT.fullmatch(name) for name in names):
+        raise NoHeaderError(
+            f"{path}, line {number}: {text[:80]!r} should be a header but holds numbers; "
+            f"put a line with the names of the columns before it, such as {','.join(wanted)}"
+        )
+    raise missing_columns(f"{path}, line {number}", wanted, names)
+
+
+def _is_sound(fields: pd.Series, column: Column) -> bool:
+    if column is RATING:
+        return bool(np.isfinite(fields).all())
+    if column is TIME and pd.api.types.is_string_dtype(fields):
+        return bool((fields.str.strip() != "").all())
+    if column is TEXT_ID:
+        return bool((fields.cat.categories.str.strip() != "").all())
+    return True
+
+
+def _ids(fields: pd.Series) -> pd.Series:
+    """A column of text, categorical, as the ids that it spells."""
+    ids = fields.cat.categories.str.strip()
+    if ids.str.fullmatch(CANONICAL_INT).all():
+        ids = ids.astype(np.int64)
+    return pd.Series(ids.take(fields.cat.codes), name=fields.name)
+
+
+def _diagnosis(
+    path: Path,
+    columns: Mapping[str, Column],
+    names: list[str],
+    separator: str,
+    encoding: str,
+    quotes: bool,
+    header: int,
+    reason: str,
+) -> DataError:
+    """What is wrong with a file that could not be read: the first bad row, and how many are like it."""
+    first, alike = None, 0
+    try:
+        with _open(path) as file, io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines:
+            reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
+            for row in reader:
+                problem = _problem(row, columns, names) if row and reader.line_num > header else None
+                if problem and first is None:
+                    first, line = problem, reader.line_num
+                alike += bool(problem) and problem[:2] == first[:2]
+    except UnicodeError:
+        return _encoding_error(path, encoding)
+    except csv.Error as error:
+        return FileFormatError(f"{path}, line {reader.line_num}: {error}")
+    if first is None:
+        return FileFormatError(f"{path} cannot be read as a table: {reason}")
+    error, _, message = first
+    more = "" if alike == 1 else f" ({alike:,} rows like this)"
+    return error(f"{path}, line {line}: {message}{more}; correct or remove it")
+
+
+def _problem(
+    row: list[str], columns: Mapping[str, Column], names: list[str]
+) -> tuple[type[DataError], str, str] | None:
+    """The error that a row deserves, the column, and a message."""
+    if len(row) != len(names):
+        return FileFormatError, "", f"{len(row)} fields instead of {len(names)}"
+    for name, column in columns.items():
+        field = row[names.index(name)]
+        if column.blank and not field.strip():
+            return column.blank, name, f"no {name}"
+        if column.type == pa.int64() and not INT.fullmatch(field):
+            return column.error, name, f"the {name} is {field!r}, not {column.what}"
+        if column is RATING:
+            try:
+                value = float(field.replace("_", "?"))
+            except ValueError:
+                return column.error, name, f"the {name} is {field!r}, not {column.what}"
+            if not abs(value) <= float(np.finfo(np.float32).max):
+                return NotFiniteError, name, f"the {name} is {field!r}, not a finite number"
+    return None
+
+
+def _encoding_error(path: Path, encoding: str) -> EncodingError:
+    where = ""
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode(encoding)
+            except UnicodeError:
+                where = f", line {number}"
+                break
+    return EncodingError(
+        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is with encoding, for example "
+        "'cp1252' (Windows) or 'utf-16' (Excel's Unicode text)"
+    )
+
+
+def _with_bom(encoding: str) -> str:
+    """The encoding that skips a byte order mark, as pyarrow does."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding

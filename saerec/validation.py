@@ -1,0 +1,216 @@
+"""What can be wrong with ratings: one error type per cause, and the checks that everything else shares.
+
+Every message says what is wrong, where, how often, and what to do about it. Nothing is dropped or repaired silently.
+"""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+
+RATING_COLUMNS = ("user_id", "item_id", "rating")
+
+
+class DataError(ValueError):
+    """Something is wrong with the ratings, or with what was asked of them. The base of all errors below."""
+
+
+class MissingColumnError(DataError):
+    """A column that was asked for is not there."""
+
+
+class NoHeaderError(DataError):
+    """The first line of a file holds ratings, not the names of columns."""
+
+
+class SeparatorError(DataError):
+    """The first line of a file does not fall into columns."""
+
+
+class EncodingError(DataError):
+    """A file is not in the encoding it was read in."""
+
+
+class FileFormatError(DataError):
+    """A file is no table: not what its name promises, or with rows that have too few or too many fields."""
+
+
+class EmptyDataError(DataError):
+    """There are no ratings."""
+
+
+class NotANumberError(DataError):
+    """A rating is text."""
+
+
+class NotFiniteError(DataError):
+    """A rating is missing, NaN or infinite."""
+
+
+class MissingIdError(DataError):
+    """A rating has no user or no item."""
+
+
+class IdTypeError(DataError):
+    """Ids are neither whole numbers nor text, or not of the type of the data's."""
+
+
+class TimestampError(DataError):
+    """A time is neither seconds since 1970 nor a date, or outside what can be represented."""
+
+
+class DuplicateRatingError(DataError):
+    """A user rated an item twice."""
+
+
+class NothingLeftError(DataError):
+    """A filter or a split leaves no ratings."""
+
+
+class OneUserError(DataError):
+    """All ratings are by one user: there is nobody to learn from."""
+
+
+class OneItemError(DataError):
+    """All ratings are of one item: there is nothing to recommend."""
+
+
+class ConstantRatingsError(DataError):
+    """All ratings are equal: there is no taste to learn."""
+
+
+class UnknownIdError(DataError, KeyError):
+    """A user or an item has no rating in the training data."""
+
+    __str__ = Exception.__str__  # a KeyError would put its message in quotes
+
+
+class ListLengthError(DataError):
+    """A list of fewer than one item was asked for."""
+
+
+def check_ratings(frame: pd.DataFrame) -> None:
+    """Raise unless `frame` is a usable rating table.
+
+    Doubled (user, item) pairs are found where they matter: by `resolve_duplicates` when a file is read, and by
+    `RatingMatrix.from_frame`.
+
+    Raises
+    ------
+    MissingColumnError, EmptyDataError, NotANumberError, NotFiniteError, MissingIdError, IdTypeError
+    """
+    missing = [column for column in RATING_COLUMNS if column not in frame.columns]
+    if missing:
+        raise MissingColumnError(
+            f"ratings need the columns {', '.join(RATING_COLUMNS)}; missing: {', '.join(missing)}; "
+            f"there are: {', '.join(map(str, frame.columns))}"
+        )
+    if len(frame) == 0:
+        raise EmptyDataError("there are no ratings: the frame is empty")
+    rating = frame["rating"]
+    if not pd.api.types.is_numeric_dtype(rating):
+        raise NotANumberError(
+            f"the column rating holds {rating.dtype}, not numbers: convert it first, for example with pandas.to_numeric"
+        )
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(rating.to_numpy(dtype=np.float32, na_value=np.nan))
+    if bad.any():
+        raise NotFiniteError(f"missing or infinite ratings: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
+    for column in ("user_id", "item_id"):
+        bad = frame[column].isna().to_numpy()
+        if bad.any():
+            raise MissingIdError(f"ratings without {column}: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
+        kind = kind_of_ids(frame[column])
+        if kind not in ("integer", "string"):
+            raise IdTypeError(
+                f"the column {column} holds {kind} values: ids are whole numbers or text, all of one kind"
+            )
+
+
+def check_learnable(frame: pd.DataFrame) -> None:
+    """Raise if there is nothing to learn from ratings that are in order.
+
+    Raises
+    ------
+    OneUserError, OneItemError, ConstantRatingsError
+    """
+    for column, error, whose in (("user_id", OneUserError, "by user"), ("item_id", OneItemError, "of item")):
+        if (frame[column] == frame[column].iloc[0]).all():
+            raise error(
+                f"all {len(frame):,} ratings are {whose} {frame[column].tolist()[0]!r}: "
+                "what people have in common takes at least two users and two items"
+            )
+    lowest, highest = frame["rating"].min(), frame["rating"].max()
+    if lowest == highest:
+        raise ConstantRatingsError(
+            f"all {len(frame):,} ratings are {lowest:g}: there is no taste to learn from ratings that are all equal; "
+            "if they only say who bought what, they are not ratings"
+        )
+
+
+def resolve_duplicates(frame: pd.DataFrame, duplicates: str) -> pd.DataFrame:
+    """The ratings with each (user, item) pair once.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the columns user_id, item_id, rating and perhaps timestamp.
+    duplicates : {"error", "last", "mean"}
+        What to do about pairs that stand more than once: raise, keep the one that stands last, or take their mean (and
+        the latest timestamp) in place of the first.
+
+    Raises
+    ------
+    DuplicateRatingError
+        With ``duplicates="error"``: a pair stands more than once.
+    """
+    pair = ["user_id", "item_id"]
+    if duplicates not in ("error", "last", "mean"):
+        raise ValueError(f"duplicates must be 'error', 'last' or 'mean', not {duplicates!r}")
+    twice = frame.duplicated(pair).to_numpy()
+    if not twice.any():
+        return frame
+    if duplicates == "error":
+        raise duplicate_error(frame, twice)
+    if duplicates == "last":
+        return frame.drop_duplicates(pair, keep="last", ignore_index=True)
+    how = {"rating": "mean", "timestamp": "max"}
+    merged = frame.astype({"rating": float}).groupby(pair, sort=False, as_index=False)
+    return merged.agg({column: how[column] for column in frame.columns if column not in pair}).astype(
+        {"rating": np.float32}
+    )
+
+
+def duplicate_error(frame: pd.DataFrame, twice: np.ndarray) -> DuplicateRatingError:
+    """The error that names the first pair marked in `twice`, a boolean ndarray."""
+    user_id, item_id = (frame.loc[twice, name].tolist()[0] for name in ("user_id", "item_id"))
+    return DuplicateRatingError(
+        f"ratings of a (user, item) pair that was rated before: {twice.sum():,}, the first by user {user_id!r} of item "
+        f"{item_id!r}; "
+        'keep one of them, for example with read_ratings(…, duplicates="last")'
+    )
+
+
+def check_list_length(k: int | None) -> None:
+    """Raise ListLengthError unless `k` is a whole number of at least 1, or None."""
+    if k is not None and not (isinstance(k, Integral) and k >= 1):
+        raise ListLengthError(f"k must be a whole number of at least 1, not {k!r}")
+
+
+def _first(frame: pd.DataFrame, bad: np.ndarray) -> str:
+    return f"the first at index {frame.index[bad].tolist()[0]!r}"
+
+
+def kind_of_ids(ids: pd.Series | pd.Index) -> str:
+    """ "integer", "string", or whatever else pandas takes `ids` for."""
+    if isinstance(ids.dtype, pd.CategoricalDtype):
+        ids = ids.dtype.categories
+    return pd.api.types.infer_dtype(ids, skipna=False)
+
+
+def check_fitted(estimator: object, attribute: str) -> None:
+    """Raise scikit-learn's NotFittedError unless `estimator` has the `attribute` that its `fit` sets."""
+    if not hasattr(estimator, attribute):
+        from sklearn.exceptions import NotFittedError  # here, for it takes a second to import
+
+        raise NotFittedError(f"this {type(estimator).__name__} has not been fitted yet: call fit first")

@@ -1,0 +1,427 @@
+"""The table of bad inputs: what was tried, the error it gets, and every word that it says."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from saerec import (
+    BiasBaseline,
+    RatingMatrix,
+    Recommender,
+    read_ratings,
+    split_ratings,
+    top_users_and_items,
+    user_rmse,
+    validation,
+)
+from saerec.validation import (
+    ConstantRatingsError,
+    DataError,
+    DuplicateRatingError,
+    EmptyDataError,
+    EncodingError,
+    FileFormatError,
+    IdTypeError,
+    ListLengthError,
+    MissingColumnError,
+    MissingIdError,
+    NoHeaderError,
+    NotANumberError,
+    NotFiniteError,
+    NothingLeftError,
+    OneItemError,
+    OneUserError,
+    SeparatorError,
+    TimestampError,
+    UnknownIdError,
+    resolve_duplicates,
+)
+
+SAY_ENCODING = (
+    ": save it as UTF-8, or say what it is with encoding, for example 'cp1252' (Windows) or 'utf-16' "
+    "(Excel's Unicode text)"
+)
+HEAD = "user_id,item_id,rating\n"
+
+# What stands in the file, how it is read, the error, and its message; {path} is the path of the file.
+FILES = {
+    "no file content": (b"", {}, EmptyDataError, "{path} is empty"),
+    "blank lines": (b"\n \n\n", {}, EmptyDataError, "{path} is empty"),
+    "a header alone": (HEAD, {}, EmptyDataError, "{path} holds a header and no rows"),
+    "other columns": (
+        "user,movie,rating\n1,2,3\n",
+        {},
+        MissingColumnError,
+        "{path}, line 1: no column user_id, item_id; there are: user, movie, rating",
+    ),
+    "a column named twice": (
+        "user_id,item_id,rating,rating\n1,2,3,4\n",
+        {},
+        FileFormatError,
+        "{path}, line 1: several columns are called rating",
+    ),
+    "one column for two": (
+        HEAD + "1,2,3\n",
+        {"item": "user_id"},
+        MissingColumnError,
+        "user, item, rating and timestamp are a column each, not user_id, rating",
+    ),
+    "no header": (
+        "1,2,3.5\n1,3,4\n",
+        {},
+        NoHeaderError,
+        "{path}, line 1: '1,2,3.5' should be a header but holds numbers; put a line with the names of the columns "
+        "before it, such as user_id,item_id,rating",
+    ),
+    "blanks between the columns": (
+        "user_id item_id rating\n1 2 3\n",
+        {},
+        SeparatorError,
+        "{path}, line 1: 'user_id item_id rating' is not divided into columns by comma, semicolon, tab, bar; "
+        "say by what with separator",
+    ),
+    "the wrong separator": (
+        HEAD + "1,2,3\n",
+        {"separator": ";"},
+        SeparatorError,
+        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; say by what with separator",
+    ),
+    "a separator of two letters": (
+        HEAD + "1,2,3\n",
+        {"separator": "::"},
+        SeparatorError,
+        """{path}, line 1 cannot be split by '::': "delimiter" must be a 1-character string""",
+    ),
+    "latin-1": (
+        HEAD.encode() + b"Ren\xe9,2,3\n",
+        {},
+        EncodingError,
+        "{path}, line 2 is not utf-8" + SAY_ENCODING,
+    ),
+    "UTF-16": (
+        (HEAD + "1,2,3\n").encode("utf-16"),
+        {},
+        EncodingError,
+        "{path}, line 1 is not utf-8" + SAY_ENCODING,
+    ),
+    "no such encoding": (
+        HEAD + "1,2,3\n",
+        {"encoding": "klingon"},
+        EncodingError,
+        "{path} cannot be read: unknown encoding: klingon",
+    ),
+    "a word for a rating": (
+        HEAD + "1,2,3\n1,3,good\n\n2,3,bad\n",
+        {},
+        NotANumberError,
+        "{path}, line 3: the rating is 'good', not a number (2 rows like this); correct or remove it",
+    ),
+    "a decimal comma": (
+        "user_id;item_id;rating\n1;2;3,5\n",
+        {},
+        NotANumberError,
+        "{path}, line 2: the rating is '3,5', not a number; correct or remove it",
+    ),
+    "a decimal comma between commas": (
+        HEAD + "1,2,3\n1,3,3,5\n",
+        {},
+        FileFormatError,
+        "{path}, line 3: 4 fields instead of 3; correct or remove it",
+    ),
+    "a row too short": (
+        HEAD + "1,2,3\n1,2\n",
+        {},
+        FileFormatError,
+        "{path}, line 3: 2 fields instead of 3; correct or remove it",
+    ),
+    "no rating": (HEAD + "1,2,3\n1,3,\n", {}, NotFiniteError, "{path}, line 3: no rating; correct or remove it"),
+    "NaN": (
+        HEAD + "1,2,3\n1,3,nan\n",
+        {},
+        NotFiniteError,
+        "{path}, line 3: the rating is 'nan', not a finite number; correct or remove it",
+    ),
+    "infinity": (
+        HEAD + "1,2,-inf\n1,3,4\n",
+        {},
+        NotFiniteError,
+        "{path}, line 2: the rating is '-inf', not a finite number; correct or remove it",
+    ),
+    "beyond float32": (
+        HEAD + "1,2,1e39\n1,3,4\n",
+        {},
+        NotFiniteError,
+        "{path}, line 2: the rating is '1e39', not a finite number; correct or remove it",
+    ),
+    "no user": (HEAD + "1,2,3\n ,3,4\n", {}, MissingIdError, "{path}, line 3: no user_id; correct or remove it"),
+    "no item, after a review of two lines": (
+        'user_id,item_id,rating,review\n1,2,3,"good\nindeed"\n1,,4,\n',
+        {},
+        MissingIdError,
+        "{path}, line 4: no item_id; correct or remove it",
+    ),
+    "rated twice": (
+        HEAD + "7,2,3\n1,2,3\n7,2,4\n7,2,5\n",
+        {},
+        DuplicateRatingError,
+        "{path}: ratings of a (user, item) pair that was rated before: 2, the first by user 7 of item 2; keep one of "
+        'them, for example with read_ratings(…, duplicates="last")',
+    ),
+    "milliseconds": (
+        "user_id,item_id,rating,when\n1,2,3,978300760\n1,3,4,978300760000\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
+        "first 978300760000 at index 1; divide milliseconds by 1000",
+    ),
+    "an American date": (
+        "user_id,item_id,rating,when\n1,2,3,12/31/2020\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
+        "first '12/31/2020' at index 0; divide milliseconds by 1000",
+    ),
+    "no time": (
+        "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}, line 3: no when; correct or remove it",
+    ),
+    "a workbook": (
+        b"PK\x03\x04 and so on",
+        {},
+        FileFormatError,
+        "{path} is a zip archive or an Excel workbook, not text: export or unpack it as CSV",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bad_file(tmp_path, name):
+    content, options, error, message = FILES[name]
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError) as raised:
+        read_ratings(path, **options)
+    assert (type(raised.value), str(raised.value)) == (error, message.format(path=path))
+
+
+def test_damaged_compressed_and_parquet_files(tmp_path):
+    whole = gzip.compress((HEAD + "1,2,3\n" * 1000).encode())
+    for name, content, message in (
+        ("cut.csv.gz", whole[:-30], "is damaged: "),
+        ("not.csv.gz", b"user_id,item_id,rating\n", "is damaged: Not a gzipped file"),
+        ("cut.parquet", b"PAR1 and so on", "is a damaged Parquet file: "),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FileFormatError) as raised:
+            read_ratings(tmp_path / name)
+        assert str(raised.value).startswith(f"{tmp_path / name} {message}")
+
+
+def ratings(**columns) -> pd.DataFrame:
+    rows = {"user_id": [1, 1, 2, 2], "item_id": [5, 6, 5, 7], "rating": [1.0, 2.0, 4.0, 5.0]}
+    return pd.DataFrame(rows | columns, index=[10, 11, 12, 13])
+
+
+def fit(frame: pd.DataFrame, valid: pd.DataFrame | None = None) -> Recommender:
+    return Recommender(hidden_dims=(2,), n_epochs=1).fit(frame, valid)
+
+
+# What is done, the error, and its message.
+CALLS = {
+    "a frame without ratings": (
+        lambda: read_ratings(ratings().drop(columns="rating")),
+        MissingColumnError,
+        "the frame: no column rating; there are: user_id, item_id",
+    ),
+    "an empty frame": (
+        lambda: read_ratings(ratings().iloc[:0]),
+        EmptyDataError,
+        "the frame: there are no ratings: the frame is empty",
+    ),
+    "ratings as text": (
+        lambda: top_users_and_items(ratings(rating=pd.Series(list("1234"), index=[10, 11, 12, 13], dtype=object))),
+        NotANumberError,
+        "the column rating holds object, not numbers: convert it first, for example with pandas.to_numeric",
+    ),
+    "ratings that are missing": (
+        lambda: read_ratings(ratings(rating=[1, np.nan, 2, np.inf])),
+        NotFiniteError,
+        "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
+    ),
+    "users that are missing": (
+        lambda: read_ratings(ratings(user_id=["a", None, "b", "c"])),
+        MissingIdError,
+        "the frame: ratings without user_id: 1, the first at index 11; drop or repair them",
+    ),
+    "ids with fractions": (
+        lambda: fit(ratings(item_id=[1.5, 2, 3, 4])),
+        IdTypeError,
+        "the column item_id holds floating values: ids are whole numbers or text, all of one kind",
+    ),
+    "ids of two kinds": (
+        lambda: read_ratings(ratings(user_id=[1, "1", 2, "2"])),
+        IdTypeError,
+        "the frame: the column user_id holds mixed-integer values: ids are whole numbers or text, all of one kind",
+    ),
+    "ids beyond 64 bits": (
+        lambda: read_ratings(ratings(user_id=np.array([1, 2, 3, 2**63], dtype=np.uint64))),
+        IdTypeError,
+        "the frame: the column user_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "numbers in train, text in valid": (
+        lambda: fit(ratings(), ratings(user_id=["1", "1", "2", "2"])),
+        IdTypeError,
+        "the column user_id holds mixed-integer values: ids are whole numbers or text, all of one kind",
+    ),
+    "rated twice": (
+        lambda: RatingMatrix.from_frame(ratings(user_id=[1, 1, 1, 1])),
+        DuplicateRatingError,
+        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of them, for "
+        'example with read_ratings(…, duplicates="last")',
+    ),
+    "rated in train and valid": (
+        lambda: fit(ratings(), ratings().iloc[:1]),
+        DuplicateRatingError,
+        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of them, for "
+        'example with read_ratings(…, duplicates="last")',
+    ),
+    "a cut that leaves nothing": (
+        lambda: top_users_and_items(
+            ratings(user_id=[1, 1, 2, 3], item_id=[5, 6, 7, 7]).sort_index(ascending=False), n_users=1, n_items=1
+        ),
+        NothingLeftError,
+        "none of the 1 most active users rated any of the 1 most rated items: ask for more of either",
+    ),
+    "a split that leaves nothing": (
+        lambda: split_ratings(ratings().iloc[:1]),
+        NothingLeftError,
+        "a share of 0.2 of 1 ratings is all of them: nothing is left",
+    ),
+    "a split by time of users with too few": (
+        lambda: split_ratings(ratings(timestamp=[1, 2, 3, 4]), by="time"),
+        NothingLeftError,
+        "no user has enough ratings to hold out a share of 0.2: the most active has 2",
+    ),
+    "a split by time without times": (
+        lambda: split_ratings(ratings(), by="time"),
+        MissingColumnError,
+        "by='time' needs the column timestamp; there are: user_id, item_id, rating",
+    ),
+    "one user": (
+        lambda: fit(ratings(user_id=[1, 1, 1, 1], item_id=[1, 2, 3, 4])),
+        OneUserError,
+        "all 4 ratings are by user 1: what people have in common takes at least two users and two items",
+    ),
+    "one item": (
+        lambda: fit(ratings(user_id=[1, 2, 3, 4], item_id=["x"] * 4)),
+        OneItemError,
+        "all 4 ratings are of item 'x': what people have in common takes at least two users and two items",
+    ),
+    "equal ratings": (
+        lambda: fit(ratings(rating=[1, 1, 1, 1])),
+        ConstantRatingsError,
+        "all 4 ratings are 1: there is no taste to learn from ratings that are all equal; if they only say who bought "
+        "what, they are not ratings",
+    ),
+    "an unknown user": (
+        lambda: fit(ratings()).recommend([3]),
+        UnknownIdError,
+        "user 3 was not in the data this recommender was fitted to (2 users, for example 1); for somebody new there is "
+        "recommend_new",
+    ),
+    "an unknown item": (
+        lambda: fit(ratings()).recommend_new({9: 5.0}),
+        UnknownIdError,
+        "item 9 was not in the data this recommender was fitted to (3 items)",
+    ),
+    "a user and an item of a matrix that lacks them": (
+        lambda: RatingMatrix.from_frame(ratings(), user_ids=[1, 2], item_ids=[5, 6]),
+        UnknownIdError,
+        "ratings whose item_id the given ids lack: 1, the first has 7",
+    ),
+    "a list of none": (
+        lambda: fit(ratings()).recommend([1], k=0),
+        ListLengthError,
+        "k must be a whole number of at least 1, not 0",
+    ),
+    "a list of two and a half": (
+        lambda: fit(ratings()).recommend_new({5: 5.0}, k=2.5),
+        ListLengthError,
+        "k must be a whole number of at least 1, not 2.5",
+    ),
+    "text asked of numbers": (
+        lambda: fit(ratings()).predict(["1"], [5]),
+        IdTypeError,
+        "the user_ids are of type string, those of the data integer: convert them",
+    ),
+    "an error of nobody": (
+        lambda: user_rmse([1, 2], [1, 2], [1, np.nan]),
+        MissingIdError,
+        "a rating has no user_id: every rating must count, none be left out",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_bad_call(name):
+    call, error, message = CALLS[name]
+    with pytest.raises(DataError) as raised:
+        call()
+    assert (type(raised.value), str(raised.value)) == (error, message)
+
+
+def test_every_cause_is_in_the_tables():
+    errors = {error for error in vars(validation).values() if isinstance(error, type) and issubclass(error, DataError)}
+    assert errors - {DataError} == {row[2] for row in FILES.values()} | {row[1] for row in CALLS.values()}
+
+
+def test_a_user_or_an_item_without_a_training_rating_is_no_error():
+    """Such a pair is scored by what is known: the mean, and the bias of the other."""
+    known = fit(ratings())
+    mean, bias = known.baseline.mean, known.baseline.user_bias[0]
+    np.testing.assert_allclose(known.predict([3, 1], [8, 8]), [mean, mean + bias], rtol=1e-6)
+    assert known.evaluate(ratings(user_id=[3, 4, 5, 6]))["rmse"] > 0
+
+
+@pytest.mark.parametrize("ask", [lambda b: b.predict([0], [0]), lambda b: b.new_user_bias([0], [1.0]), lambda b: b.T])
+def test_a_baseline_that_was_not_fitted_says_so(ask):
+    with pytest.raises(ValueError, match="this BiasBaseline has not been fitted yet: call fit first"):
+        ask(BiasBaseline())
+
+
+def test_duplicates_are_resolved_as_asked():
+    frame = pd.DataFrame(
+        {
+            "user_id": ["a", "b", "a", "a"],
+            "item_id": [1, 1, 1, 2],
+            "rating": np.float32([1, 2, 4, 5]),
+            "timestamp": [30, 10, 20, 40],
+        }
+    )
+    last = resolve_duplicates(frame, "last")
+    assert last.to_dict("list") == {
+        "user_id": ["b", "a", "a"],
+        "item_id": [1, 1, 2],
+        "rating": [2, 4, 5],
+        "timestamp": [10, 20, 40],
+    }
+    mean = resolve_duplicates(frame, "mean")
+    assert mean.to_dict("list") == {
+        "user_id": ["a", "b", "a"],
+        "item_id": [1, 1, 2],
+        "rating": [2.5, 2, 5],
+        "timestamp": [30, 10, 40],
+    }
+    pd.testing.assert_series_equal(mean.dtypes, frame.dtypes)
+    with pytest.raises(ValueError, match="duplicates must be 'error', 'last' or 'mean', not 'first'"):
+        resolve_duplicates(frame, "first")
+
+
+def test_a_missing_file_is_a_missing_file():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_ratings(Path("nowhere.csv"))
