@@ -11,6 +11,7 @@ Modules, each importing only from those above it:
 - `tables`: columns of text and Parquet files, read strictly
 - `readers`: your own ratings as a tidy frame
 - `movielens`: MovieLens releases as tidy frames
+- `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
@@ -22,6 +23,7 @@ Modules, each importing only from those above it:
 """
 
 from saerec.baselines import BiasBaseline, fit_baselines
+from saerec.fetch import fetch_movielens
 from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, scores, user_rmse
 from saerec.model import SAE
 from saerec.movielens import find_titles, genre_table, load_movielens
@@ -43,6 +45,7 @@ __all__ = [
     "best_epoch",
     "describe_ratings",
     "error_by",
+    "fetch_movielens",
     "find_titles",
     "fit",
     "fit_baselines",

@@ -1,4 +1,5 @@
-"""The command line: ``saerec run`` executes the notebook series, ``saerec recommend`` asks a run for a list."""
+"""The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
+recommend`` asks a run for a list."""
 
 import argparse
 import sys
@@ -8,7 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 import saerec
-from saerec import series
+from saerec import fetch, series
+
+FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
+that `saerec run --dataset` finds. What is there already is left alone; an interrupted download starts anew.
+
+releases: {", ".join(fetch.RELEASES)}
+The last two change: they have no published MD5, so they cannot be checked.
+
+examples:
+  saerec fetch ml-25m                    into data/ml-25m
+  saerec fetch ml-1m --to /big/disk      into /big/disk/ml-1m
+"""
 
 RUN_HELP = """Execute the notebooks 01 to 04 on a data set, in order, and leave everything in one folder: the executed
 notebooks, a web page of each, an index.html to start from, the trained model, and tables as CSV.
@@ -48,6 +60,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"saerec {saerec.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
+
+    fetching = commands.add_parser(
+        "fetch", help="download a MovieLens release", description=FETCH_HELP, formatter_class=raw
+    )
+    fetching.add_argument("name", metavar="NAME", help="the release")
+    fetching.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="where its folder goes (default: data/); if NAME.zip lies there, it is used instead of a download",
+    )
+    fetching.add_argument(
+        "--insecure",
+        action="store_true",
+        help="do not check the server's certificate: when it has expired, and only for a release with a published MD5",
+    )
+    fetching.set_defaults(command=_fetch)
 
     run = commands.add_parser("run", help="execute the notebook series", description=RUN_HELP, formatter_class=raw)
     run.add_argument(
@@ -92,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("-k", type=int, default=10, help="how many (default: %(default)s)")
     recommend.set_defaults(command=_recommend)
     return parser
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    folder = options.to or fetch.default_folder()
+    there = fetch.has_files(folder / options.name)
+    path = fetch.fetch_movielens(options.name, folder, insecure=options.insecure)
+    print(f"{options.name} is already there: {path}" if there else f"{options.name} is in {path}")
+    print(f"next: saerec run --dataset {path if options.to else options.name}")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ ORDER = [
     "tables",
     "readers",
     "movielens",
+    "fetch",
     "baselines",
     "model",
     "metrics",
@@ -30,6 +31,8 @@ ALONE = {
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens"},
+    "pooch": {"fetch"},
+    "requests": {"fetch"},
     "nbformat": {"series"},
     "nbconvert": {"series"},
 }

@@ -97,7 +97,7 @@ def test_run_passes_on_what_was_asked(monkeypatch, capsys):
     assert "index.html" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["run", "recommend"])
+@pytest.mark.parametrize("command", ["fetch", "run", "recommend"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -1,0 +1,167 @@
+"""Downloads MovieLens releases. The only module that uses the network."""
+
+import errno
+import os
+import shutil
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from saerec.movielens import DATA_DIR, PACKAGE
+from saerec.validation import DataError
+
+SERVER = "https://files.grouplens.org"
+TIMEOUT = 30  # seconds in which the server must send something
+MB, GB = 10**6, 10**9
+RELEASES = {  # MD5 of the zip, as GroupLens publishes it; what its files may take at most: roughly twice what they do
+    "ml-100k": ("0e33842e24a9c977be4e0107933c0723", 50 * MB),
+    "ml-1m": ("c4d9eecfca2ab87c1945afe126590906", 100 * MB),
+    "ml-10m": ("ce571fd55effeba0271552578f2648bd", 1 * GB),
+    "ml-20m": ("cd245b17a1ae2cc31bb14903e1204af3", 2 * GB),
+    "ml-25m": ("6b51fb2759a8657d3bfcbfc42b592ada", 3 * GB),
+    "ml-32m": ("d472be332d4daa821edc399621853b57", 3 * GB),
+    "ml-latest": (None, 5 * GB),  # these two change, so none is published
+    "ml-latest-small": (None, 50 * MB),
+}
+TERMS = """\
+MovieLens data are GroupLens's, for research: name Harper & Konstan 2015 as the source (https://doi.org/10.1145/2827872).
+Ask GroupLens before any commercial use and, with most releases, before you pass the data on.
+The README in the folder states the terms; see also https://grouplens.org/datasets/movielens/"""
+
+
+class FetchError(OSError):
+    """A release could not be downloaded, or what came is not the release."""
+
+
+def fetch_movielens(
+    name: str, folder: str | os.PathLike | None = None, *, insecure: bool = False, progress: bool = True
+) -> Path:
+    """The folder of a MovieLens release, downloaded unless it is there already.
+
+    The folder gets its name at the very end, after the check of the MD5 and the unpacking, so it is whole or not there.
+    A download that was interrupted starts anew. The terms of use are printed before it.
+
+    Parameters
+    ----------
+    name : str
+        ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest or ml-latest-small. The last two change, so there is
+        no published MD5 to check them by: the MD5 found is printed.
+    folder : path, optional
+        Where the release's folder goes: by default the ``data/`` of the checkout that saerec runs from, or of the
+        current folder if saerec was installed. A `name`.zip in there is used instead of a download, and stays.
+    insecure : bool
+        Do not check the server's certificate: only where the MD5 shows that the file is the right one.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DataError
+        There is no such release, or `insecure` was asked for one without an MD5.
+    FetchError
+        The server cannot be reached, its certificate is not valid, it is too slow, breaks off or does not have the
+        file; or the zip is not the published one, damaged, or not what a release looks like. Nothing is left behind.
+    """
+    if name not in RELEASES:
+        raise DataError(f"there is no MovieLens release {name!r}; there are {', '.join(RELEASES)}")
+    md5, limit = RELEASES[name]
+    if insecure and not md5:
+        raise DataError(f"{name} has no published MD5, and without that it cannot be fetched insecurely")
+    folder = default_folder() if folder is None else Path(folder)
+    target, by_hand = folder / name, folder / f"{name}.zip"
+    if has_files(target):
+        return target
+    import pooch  # slow to import and rarely needed, as is requests
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
+        path, advice = by_hand, f"move {by_hand} away to download it anew"
+        if not by_hand.exists():
+            path, advice = Path(temporary, by_hand.name), "try again, or download it by hand"
+            print(TERMS)
+            _download(name, path, insecure, progress)
+        found = pooch.file_hash(path, alg="md5")
+        if not md5:
+            print(f"{name} changes, so it has no published MD5 to check it by. The MD5 of this {path.name} is {found}")
+        elif found != md5:
+            raise FetchError(f"{path.name} has the MD5 {found}, not {md5} as published: nothing was unpacked; {advice}")
+        top = _unpack(path, Path(temporary, "unpacked"), limit)
+        if target.is_dir():
+            target.rmdir()  # empty, but Windows would not replace it
+        os.replace(top, target)
+    for killed in folder.glob(f".{name}.*.part"):  # now that the folder is there, no other process can put one there
+        shutil.rmtree(killed, ignore_errors=True)
+    return target
+
+
+def default_folder() -> Path:
+    """The ``data/`` of the checkout that saerec runs from; of the current folder if saerec was installed."""
+    return Path("data") if DATA_DIR.parent == PACKAGE else DATA_DIR
+
+
+def has_files(folder: Path) -> bool:
+    """Whether it is a folder and not empty."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _download(name: str, path: Path, insecure: bool, progress: bool) -> None:
+    import pooch
+    import requests
+
+    url = f"{SERVER}/datasets/movielens/{name}.zip"
+    bar = tqdm(total=1, desc=name, unit="B", unit_scale=True, leave=False, disable=not progress)  # pooch sets the total
+    try:
+        with bar, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unverified HTTPS request")  # asked for, and the MD5 is checked
+            pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=TIMEOUT, verify=not insecure)(url, str(path), None)
+    except requests.RequestException as error:
+        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            problem = f"the certificate of {SERVER} is not valid (GroupLens's has expired before): download {url} "
+            problem += "by another way and give the zip's path to --dataset (load_movielens)"
+            if RELEASES[name][0]:
+                problem += ", or say --insecure (insecure=True), which is safe only because the zip's MD5 is known"
+        elif isinstance(error, requests.HTTPError):
+            error.response.close()  # pooch does not
+            problem = f"{url} answers {error.response.status_code} {error.response.reason}: try again later"
+        elif "timed out" in str(error):
+            problem = f"{SERVER} has sent nothing for {TIMEOUT} seconds: try again later"
+        elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+            problem = f"the connection broke off before {url} was whole: try again"
+        else:
+            problem = f"{url} cannot be reached: is this computer online? ({type(error).__name__})"
+        raise FetchError(problem) from error
+
+
+def _unpack(path: Path, folder: Path, limit: int) -> Path:
+    """The one folder in a release's zip, unpacked into `folder`. Its name need not be the release's: ml-10M100K."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            top = members[0].filename.partition("/")[0] if members else ""
+            odd = [member.filename for member in members if not _is_plain(member, top)]
+            size = sum(member.file_size for member in members)
+            if odd or not members:
+                raise FetchError(f"{path.name} is not one folder of plain files {odd[:1]}: nothing was unpacked")
+            if size > limit:
+                raise FetchError(
+                    f"{path.name} would grow to {size:,} bytes, more than it can have: nothing was unpacked"
+                )
+            archive.extractall(folder)  # writes no more than the sizes that were added up, whatever is in the zip
+    except Exception as error:  # zipfile meets damaged files with a dozen kinds of errors, EINVAL among them
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise FetchError(f"{path.name} is not a whole zip file ({error}): nothing was unpacked") from error
+    return folder / top
+
+
+def _is_plain(member: zipfile.ZipInfo, top: str) -> bool:
+    """Whether it is an ordinary file or folder, unencrypted, that lies in the folder `top` or is that folder."""
+    first, *rest = member.filename.removesuffix("/").split("/")
+    inside = first == top and bool(rest or member.is_dir()) and not {"", ".", ".."} & {first, *rest}
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip does not say
+    ordinary = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not member.flag_bits & 1
+    return inside and ordinary and not set("\\:") & set(member.filename)
