@@ -14,6 +14,7 @@ ORDER = [
     "readers",
     "movielens",
     "fetch",
+    "synthetic",
     "baselines",
     "model",
     "metrics",
