@@ -19,12 +19,6 @@ from saerec.validation import FileFormatError
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
-# fmt: off
-GENRES_100K = (  # in the order of the flags in u.item
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)
-# fmt: on
 
 READER = 1  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time

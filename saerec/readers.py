@@ -182,8 +182,9 @@ def _seconds(times: pd.Series) -> pd.Series:
         seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     bad = ~(seconds.abs() <= LATEST).fillna(False).to_numpy(dtype=bool)
     if bad.any():
+        first = f"{times[bad].tolist()[0]!r} at index {times.index[bad].tolist()[0]!r}"
         raise TimestampError(
             "timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: "
-            f"{bad.sum():,}, the first {times[bad].tolist()[0]!r} at index {times.index[bad].tolist()[0]!r}; divide milliseconds by 1000"
+            f"{bad.sum():,}, the first {first}; divide milliseconds by 1000"
         )
     return np.floor(seconds).astype(np.int64)

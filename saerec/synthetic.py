@@ -24,7 +24,7 @@ BEGIN, END = (int(pd.Timestamp(f"{year}-01-01").timestamp()) for year in (1995, 
 
 
 def make_ratings(n_users: int = 600, n_items: int = 1_000, n_ratings: int = 50_000, **settings) -> pd.DataFrame:
-    """All blocks of `iter_ratings` in one frame; the arguments are the same. Needs about 70 bytes a rating."""
+    """All blocks of `iter_ratings` in one frame; the arguments are the same."""
     return pd.concat(iter_ratings(n_users, n_items, n_ratings, **settings), ignore_index=True)
 
 

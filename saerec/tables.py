@@ -112,15 +112,13 @@ def read_text(
         reason = str(error)
     else:
         frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
-        if frame.empty:
-            raise EmptyDataError(f"{path} holds {'a header and ' if header else ''}no rows")
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
-        if not bad:
+        if len(frame) and not bad:
             for name, column in columns.items():
                 if column is TEXT_ID:
                     frame[name] = _ids(frame[name])
             return frame
-        reason = f"bad values in the column {bad[0]}"
+        reason = f"bad values in {', '.join(bad)}"
     raise _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
 
 
@@ -223,12 +221,15 @@ def _diagnosis(
     reason: str,
 ) -> DataError:
     """What is wrong with a file that could not be read: the first bad row, and how many are like it."""
-    first, alike = None, 0
+    first, alike, n_rows = None, 0, 0
     try:
         with _open(path) as file, io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines:
             reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
             for row in reader:
-                problem = _problem(row, columns, names) if row and reader.line_num > header else None
+                if not row or reader.line_num <= header:
+                    continue
+                n_rows += 1
+                problem = _problem(row, columns, names)
                 if problem and first is None:
                     first, line = problem, reader.line_num
                 alike += bool(problem) and problem[:2] == first[:2]
@@ -236,6 +237,8 @@ def _diagnosis(
         return _encoding_error(path, encoding)
     except csv.Error as error:
         return FileFormatError(f"{path}, line {reader.line_num}: {error}")
+    if not n_rows:
+        return EmptyDataError(f"{path} holds {'a header and ' if header else ''}no rows")
     if first is None:
         return FileFormatError(f"{path} cannot be read as a table: {reason}")
     error, _, message = first

@@ -31,7 +31,7 @@ ALONE = {
     "torch": {"model", "metrics", "training", "prediction", "recommender"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
-    "pyarrow": {"tables", "movielens"},
+    "pyarrow": {"tables", "movielens", "synthetic"},
     "pooch": {"fetch"},
     "requests": {"fetch"},
     "nbformat": {"series"},

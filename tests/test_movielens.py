@@ -1,5 +1,8 @@
+import gzip
+import os
 import runpy
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,17 @@ import pandas as pd
 import pytest
 
 import saerec.movielens
-from saerec import find_titles, genre_table, load_movielens
+from saerec import DataError, find_titles, genre_table, load_movielens
+from saerec.synthetic import make_movies, make_ratings, write_movielens
+from saerec.validation import (
+    EmptyDataError,
+    FileFormatError,
+    IdTypeError,
+    MissingColumnError,
+    NoHeaderError,
+    NotANumberError,
+    TimestampError,
+)
 
 SHIPPED = Path(__file__).parent.parent / "data" / "ml-latest-small"
 
@@ -91,6 +104,213 @@ def test_fields_are_read_as_they_stand(tmp_path):
         }
     )
     pd.testing.assert_frame_equal(movies, expected)
+
+
+KOLYA = "242|Kolya (1996)|24-Jan-1997||http://us.imdb.com/M/title-exact?Kolya%20(1996)|0|0|0|0|0|1" + 13 * "|0"
+STAR_WARS = "242::Star Wars: Episode IV - A New Hope (1977)::Action|Sci-Fi"
+PRESIDENT = '242,"American President, The (1995)",Comedy'
+LAYOUTS = {
+    "100k": (
+        {"u.data": b"196\t242\t3\t881250949\n186\t302\t5\t891717742\n"},
+        {"u.item": f"{KOLYA}\n302|Ça va: L'été|||{'|1' + 18 * '|0'}\n".encode("latin-1")},
+        [(242, "Kolya (1996)", "Comedy", 1996), (302, "Ça va: L'été", "", None)],
+    ),
+    "1m": (
+        {"ratings.dat": b"196::242::3::881250949\n186::302::5::891717742\n"},
+        {"movies.dat": f"{STAR_WARS}\n302::L'été (1960)::Drama\n".encode("latin-1")},
+        [
+            (242, "Star Wars: Episode IV - A New Hope (1977)", "Action|Sci-Fi", 1977),
+            (302, "L'été (1960)", "Drama", 1960),
+        ],
+    ),
+    "10m": (
+        {"ratings.dat": b"196::242::3::881250949\n186::302::4.5::891717742\n"},
+        {"movies.dat": '242::A :: "B" (1994)::(no genres listed)\r\n302::Ōkami, The (2001)::Drama\r\n'.encode()},
+        [(242, 'A :: "B" (1994)', "", 1994), (302, "Ōkami, The (2001)", "Drama", 2001)],
+    ),
+    "csv": (
+        {"ratings.csv": b"userId,movieId,rating,timestamp\n196,242,3.0,881250949\n186,302,4.5,891717742\n"},
+        {"movies.csv": f'movieId,title,genres\r\n{PRESIDENT}\r\n302,"""Wow"" (1975-1979) ",Drama\r\n'.encode()},
+        [(242, "American President, The (1995)", "Comedy", 1995), (302, '"Wow" (1975-1979) ', "Drama", 1975)],
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["folder", "nested folder", "zip", "zip with a folder", "name.zip", "gz"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_known_by_its_files(tmp_path, monkeypatch, layout, how):
+    ratings, movies, listed = LAYOUTS[layout]
+    if how == "gz":
+        ratings = {f"{name}.gz": gzip.compress(content) for name, content in ratings.items()}
+    inner = "anything/" if how in ("nested folder", "zip with a folder") else ""
+    files = {
+        f"data/named/{inner}{name}": content for name, content in (ratings | movies | {"README": b"terms"}).items()
+    }
+    source = tmp_path / "data" / "named"
+    if "zip" in how:
+        source = tmp_path / "data" / "named.zip"
+        source.parent.mkdir()
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name.removeprefix("data/named/"), content)
+    else:
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    data = load_movielens("named" if how == "name.zip" else source)
+    second = 5.0 if layout in ("100k", "1m") else 4.5
+    expected = {
+        "user_id": [196, 186],
+        "item_id": [242, 302],
+        "rating": [3, second],
+        "timestamp": [881250949, 891717742],
+    }
+    dtypes = {"user_id": np.int64, "item_id": np.int64, "rating": np.float32, "timestamp": np.int64}
+    pd.testing.assert_frame_equal(data.ratings, pd.DataFrame(expected).astype(dtypes))
+    titles = pd.DataFrame(listed, columns=["item_id", "title", "genres", "year"]).astype({"year": "Int16"})
+    pd.testing.assert_frame_equal(data.movies, titles)
+
+
+@pytest.mark.parametrize("layout", ["100k", "1m", "10m", "csv"])
+def test_what_was_written_is_read_back(tmp_path, layout):
+    ratings = make_ratings(50, 120, 2_000, seed=3, step=1.0 if layout in ("100k", "1m") else 0.5)
+    movies = make_movies(ratings["item_id"].unique(), seed=4)
+    data = load_movielens(write_movielens(ratings, layout, tmp_path, movies=movies))
+    pd.testing.assert_frame_equal(data.ratings, ratings.drop(columns="expected"))
+    pd.testing.assert_frame_equal(data.movies, movies)
+
+
+def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
+    for encoding in ("latin-1", "utf-8"):
+        (tmp_path / encoding).mkdir()
+        (tmp_path / encoding / "ratings.dat").write_bytes(b"1::2::3::4\n")
+        (tmp_path / encoding / "movies.dat").write_bytes("2::Misérables, Les (1995)::Drama\n".encode(encoding))
+        assert load_movielens(tmp_path / encoding).movies["title"].tolist() == ["Misérables, Les (1995)"]
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        (
+            {"ratings.csv": "userId,movieId,rating\n1,2,3\n"},
+            MissingColumnError,
+            r"ratings\.csv, line 1: no column timestamp",
+        ),
+        ({"ratings.csv": "1,2,3,4\n"}, NoHeaderError, r"ratings\.csv, line 1"),
+        ({"ratings.csv": "userId,movieId,rating,timestamp\n1,x,3,4\n"}, IdTypeError, r"line 2: the movieId is 'x'"),
+        (
+            {"ratings.dat": "1::2::3::4\n1::2::good::4\n"},
+            NotANumberError,
+            r"line 2: the rating is 'good', not a number",
+        ),
+        ({"ratings.dat": "1::2::3\n"}, FileFormatError, r"line 1: 5 fields instead of 7"),
+        (
+            {"u.data": "1\t2\t3\t4\n1\t2\t3\t4.5\n"},
+            TimestampError,
+            r"line 2: the timestamp is '4.5', not a whole number of",
+        ),
+        ({"u.data": ""}, EmptyDataError, r"u\.data holds no rows"),
+        (
+            {"u.data": "1\t2\t3\t4\n", "u.item": "2|Heat (1995)|||\n"},
+            FileFormatError,
+            r"line 1: 5 fields instead of 24",
+        ),
+        (
+            {"ratings.dat": "1::2::3::4\n", "movies.dat": "2::Heat (1995)\n"},
+            FileFormatError,
+            r"line 1 is not of the form id::",
+        ),
+        ({"u.data": "1\t2\t3\t4\n"}, FileNotFoundError, "its movies are missing: movies.csv or movies.dat or u.item"),
+        ({"README": "empty"}, FileNotFoundError, "there is no ratings.csv, ratings.dat, u.data in "),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(tmp_path, files, error, message):
+    movies = {} if error is FileNotFoundError or len(files) > 1 else {"movies.csv": "movieId,title,genres\n2,Heat,\n"}
+    for name, content in (files | movies).items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises((DataError, FileNotFoundError), match=message) as raised:
+        load_movielens(tmp_path)
+    assert type(raised.value) is error
+
+
+def test_a_damaged_zip_says_so(tmp_path):
+    whole = write(tmp_path / "whole")
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as stored:
+        for file in whole.iterdir():
+            stored.write(file, file.name)
+    content = Path(archive).read_bytes()
+    Path(archive).write_bytes(content[:-40])
+    with pytest.raises(FileFormatError, match=r"archive\.zip is not a whole zip file"):
+        load_movielens(archive)
+    Path(archive).write_bytes(content.replace(b"userId", b"usurId"))
+    with pytest.raises(FileFormatError, match=r"archive\.zip.* is damaged: Bad CRC-32"):
+        load_movielens(archive)
+
+
+class TestCachedCopy:
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(saerec.movielens, "CACHE_FROM", 10)
+        return write(tmp_path / "large")
+
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """How often the text was read."""
+        count = []
+        read = saerec.movielens._read_ratings
+        monkeypatch.setattr(saerec.movielens, "_read_ratings", lambda *options: count.append(1) or read(*options))
+        return count
+
+    @pytest.mark.parametrize("source", ["folder", "zip"])
+    def test_is_what_the_text_is(self, folder, reads, source):
+        name = shutil.make_archive(str(folder), "zip", folder) if source == "zip" else folder
+        first, second = load_movielens(name).ratings, load_movielens(name).ratings
+        pd.testing.assert_frame_equal(first, second)
+        assert len(reads) == 1
+        beside = f"{name}.saerec.parquet" if source == "zip" else folder / "ratings.csv.saerec.parquet"
+        assert Path(beside).is_file()
+
+    def test_is_not_trusted_when_the_source_has_changed(self, folder, reads):
+        load_movielens(folder)
+        state = (folder / "ratings.csv").stat()
+        (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n7,1,3.5,99\n")  # of the same size
+        os.utime(folder / "ratings.csv", ns=(state.st_atime_ns, state.st_mtime_ns + 1000))
+        assert load_movielens(folder).ratings["rating"].tolist() == [3.5]
+        (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n7,1,13.5,99\n")
+        os.utime(folder / "ratings.csv", ns=(state.st_atime_ns, state.st_mtime_ns + 1000))  # of the same time
+        assert load_movielens(folder).ratings["rating"].tolist() == [13.5]
+        assert len(reads) == 3
+
+    def test_is_not_trusted_when_another_reader_wrote_it(self, folder, reads, monkeypatch):
+        load_movielens(folder)
+        monkeypatch.setattr(saerec.movielens, "READER", saerec.movielens.READER + 1)
+        load_movielens(folder)
+        assert len(reads) == 2
+
+    def test_is_made_anew_when_it_is_damaged(self, folder, reads):
+        load_movielens(folder)
+        copy = folder / "ratings.csv.saerec.parquet"
+        whole = copy.read_bytes()
+        for damaged in (b"", whole[:100], whole[:4] + b"x" * 60 + whole[64:], whole[: len(whole) // 2]):
+            copy.write_bytes(damaged)
+            assert load_movielens(folder).ratings["rating"].tolist() == [4.5]
+        assert copy.read_bytes() == whole
+        assert len(reads) == 5
+
+    def test_where_none_can_be_written_the_text_is_read(self, folder, reads, monkeypatch):
+        def refuse(*_):
+            raise PermissionError("read-only")
+
+        monkeypatch.setattr(saerec.movielens, "save_atomically", refuse)
+        assert len(load_movielens(folder).ratings) == len(load_movielens(folder).ratings) == 1
+        assert len(reads) == 2
+
+    def test_a_small_source_has_none(self, folder, monkeypatch):
+        monkeypatch.undo()
+        load_movielens(folder)
+        assert not list(folder.glob("*.parquet"))
 
 
 def test_columns_may_stand_in_another_order(tmp_path):

@@ -1,0 +1,157 @@
+"""Whatever a file holds, a reader ends in a frame or in an error of ours."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from saerec import DataError, load_movielens, read_ratings, read_titles
+from saerec.tables import INT_ID, TEXT, read_text
+
+HEADER = "user_id,item_id,rating,when\n"
+FIELDS = st.one_of(
+    st.sampled_from(
+        ["1", "-7", "007", "3.5", "1e39", "nan", "", " ", '"', '"a,b"', "\x00", "é", "1_000", "9" * 20, "a::b"]
+    ),
+    st.text(max_size=6),
+)
+LINES = st.lists(FIELDS, max_size=8).flatmap(lambda fields: st.sampled_from([sep.join(fields) for sep in ",;\t|:"]))
+TEXTS = st.lists(LINES, max_size=6).map("\n".join)
+CONTENTS = st.one_of(
+    TEXTS.map(str.encode),
+    TEXTS.map(lambda text: (HEADER + text).encode()),
+    st.tuples(TEXTS, st.sampled_from(["utf-16", "latin-1", "utf-8-sig"])).map(
+        lambda pair: (HEADER + pair[0]).encode(pair[1], errors="replace")
+    ),
+    st.binary(max_size=60),
+    st.binary(max_size=40).map(lambda rest: HEADER.encode() + rest),
+    st.binary(max_size=40).map(lambda rest: b"PAR1" + rest),
+)
+anything = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@anything
+@given(content=CONTENTS, name=st.sampled_from(["r.csv", "r.csv.gz"]), timestamp=st.sampled_from([None, "when"]))
+@example(content=HEADER.encode() + b'1,2,3,"open', name="r.csv", timestamp=None)
+@example(content=HEADER.encode() + b"1,2,3,4\r2,2,3,4\r", name="r.csv", timestamp="when")
+@example(content=HEADER.encode() + b"1,2,3,99999999999999999999\n", name="r.csv", timestamp="when")
+def test_any_content_of_a_file_of_ratings(tmp_path, content, name, timestamp):
+    path = tmp_path / name
+    path.write_bytes(content)
+    try:
+        frame = read_ratings(path, timestamp=timestamp)
+    except DataError as error:
+        assert str(path) in str(error)
+        return
+    assert len(frame) > 0
+    assert np.isfinite(frame["rating"]).all()
+    assert not frame.isna().any().any()
+    assert not frame.duplicated(["user_id", "item_id"]).any()
+
+
+@anything
+@given(content=CONTENTS)
+def test_any_content_of_a_file_of_titles(tmp_path, content):
+    path = tmp_path / "titles.csv"
+    path.write_bytes(content)
+    try:
+        titles = read_titles(path, pd.Series([1, 7]), item="item_id", title="when")
+    except DataError as error:
+        assert str(path) in str(error)
+        return
+    assert titles["item_id"].tolist() == [1, 7]
+    assert titles["title"].map(type).eq(str).all()
+
+
+@anything
+@given(
+    ratings=st.sampled_from(["ratings.csv", "ratings.csv.gz", "ratings.dat", "u.data"]),
+    movies=st.sampled_from(["movies.csv", "movies.dat", "u.item"]),
+    header=st.booleans(),
+    contents=st.tuples(CONTENTS, CONTENTS),
+    good=st.sampled_from(["ratings", "movies", "none"]),
+)
+def test_any_content_of_the_files_of_movielens(tmp_path, ratings, movies, header, contents, good):
+    for name in ("ratings.csv", "ratings.csv.gz", "ratings.dat", "u.data", "movies.csv", "movies.dat", "u.item"):
+        (tmp_path / name).unlink(missing_ok=True)
+    headers = {"ratings.csv": "userId,movieId,rating,timestamp\n", "movies.csv": "movieId,title,genres\n"}
+    for name, content in zip((ratings, movies), contents):
+        (tmp_path / name).write_bytes(headers.get(name, "").encode() * header + content)
+    if good == "ratings":
+        (tmp_path / ratings).unlink()
+        (tmp_path / "u.data").write_bytes(b"1\t2\t3\t4\n")
+    if good == "movies":
+        (tmp_path / movies).unlink()
+        (tmp_path / "movies.csv").write_bytes(b"movieId,title,genres\n2,Heat,Crime\n")
+    try:
+        data = load_movielens(tmp_path)
+    except DataError as error:
+        assert str(tmp_path) in str(error)
+        return
+    assert len(data.ratings) and len(data.movies)
+    assert np.isfinite(data.ratings["rating"]).all()
+    assert not data.ratings.isna().any().any()
+
+
+@anything
+@given(
+    ids=st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r\n"), min_size=1).filter(
+                lambda text: text.strip() == text
+            ),
+            st.integers(-(10**17), 10**17),
+        ),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    ),
+    data=st.data(),
+)
+def test_what_pandas_wrote_is_read_back(tmp_path, ids, data):
+    ratings = data.draw(
+        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=len(ids), max_size=len(ids))
+    )
+    users, items = zip(*ids)
+    frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": np.float32(ratings)})
+    for name, write in (("r.csv", frame.to_csv), ("r.parquet", frame.to_parquet)):
+        write(tmp_path / name, index=False)
+        back = read_ratings(tmp_path / name)
+        assert back["user_id"].astype(str).tolist() == list(users)
+        assert back["item_id"].tolist() == list(items)
+        np.testing.assert_array_equal(back["rating"], frame["rating"])
+
+
+def test_fields_may_hold_separators_quotes_and_lines(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('\n id , title ,more\n1,"a, ""b""\nand c",x\n\n2,d,y\n', encoding="utf-8")
+    frame = read_text(path, {"title": TEXT, "id": INT_ID})
+    assert frame.to_dict("list") == {"title": ['a, "b"\nand c', "d"], "id": [1, 2]}
+
+
+def test_a_field_may_be_longer_than_what_is_read_at_once(tmp_path):
+    """Blocks of a megabyte are read; a line end within quotes must not end a block there."""
+    path = tmp_path / "table.csv"
+    review = '"' + 40 * "word\n" + '"'
+    path.write_text("id,review\n" + "".join(f"{i},{review}\n" for i in range(12_000)))
+    frame = read_text(path, {"id": INT_ID})
+    assert frame["id"].tolist() == list(range(12_000))
+    assert path.stat().st_size > 2_000_000
+
+
+def test_the_line_of_a_bad_row_is_that_of_the_file(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text('\nuser_id,item_id,rating,review\n1,2,3,"a\nb\nc"\n\n1,3,x,d\n1,4,y,e\n')
+    with pytest.raises(DataError, match=r"line 7: the rating is 'x', not a number \(2 rows like this\)"):
+        read_ratings(path)
+
+
+def test_a_path_may_be_text_or_a_path(tmp_path):
+    (tmp_path / "r.csv").write_text("user_id,item_id,rating\n1,2,3\n")
+    for path in (tmp_path / "r.csv", str(tmp_path / "r.csv"), Path(tmp_path, "r.csv")):
+        assert len(read_ratings(path)) == 1
