@@ -77,7 +77,8 @@ def find_dataset(name_or_path: str | os.PathLike) -> Path:
     looked = ", ".join(map(str, places))
     raise FileNotFoundError(
         f"no data set {str(name_or_path)!r}: there is no {', '.join(RATING_READERS)} in {looked}, nor such a zip file. "
-        "saerec fetch NAME downloads a MovieLens release; otherwise give the path of a folder or a zip file"
+        "saerec fetch NAME downloads a MovieLens release; otherwise give the path of its folder or zip file, or (to "
+        "saerec run) that of a CSV or Parquet file of your own"
     )
 
 

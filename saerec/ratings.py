@@ -59,9 +59,8 @@ class RatingMatrix:
         """
         if user_ids is None or item_ids is None or len(frame):
             check_ratings(frame)
-        user_ids = pd.Index(np.unique(frame["user_id"]) if user_ids is None else user_ids)
-        item_ids = pd.Index(np.unique(frame["item_id"]) if item_ids is None else item_ids)
-        rows, cols = user_ids.get_indexer(frame["user_id"]), item_ids.get_indexer(frame["item_id"])
+        rows, user_ids = _positions(frame["user_id"], user_ids)
+        cols, item_ids = _positions(frame["item_id"], item_ids)
         for name, positions in (("user_id", rows), ("item_id", cols)):
             if (positions < 0).any():
                 unknown = frame.loc[positions < 0, name].tolist()
@@ -160,6 +159,17 @@ class RatingMatrix:
     def __repr__(self) -> str:
         shape = f"{self.n_users:,} users × {self.n_items:,} items"
         return f"RatingMatrix({shape}, {self.n_ratings:,} ratings, {self.density:.2%} observed)"
+
+
+def _positions(ids: pd.Series, known: Iterable | None) -> tuple[np.ndarray, pd.Index]:
+    """Where each of `ids` stands in `known`, or in their own sorted uniques; and those."""
+    if known is None:
+        positions, known = pd.factorize(
+            np.asarray(ids) if isinstance(ids.dtype, pd.CategoricalDtype) else ids, sort=True
+        )
+        return positions, pd.Index(known)
+    known = pd.Index(known)
+    return known.get_indexer(ids), known
 
 
 def describe_ratings(ratings: pd.DataFrame) -> pd.Series:

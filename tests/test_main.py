@@ -97,6 +97,22 @@ def test_run_passes_on_what_was_asked(monkeypatch, capsys):
     assert "index.html" in capsys.readouterr().out
 
 
+def test_the_columns_of_a_file_are_parameters(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(series, "run", lambda *args, **options: asked.update(args=args, **options) or "index.html")
+    own = {
+        "user": "who",
+        "item": "what",
+        "rating": "stars",
+        "timestamp": "when",
+        "titles": "t.csv",
+        "duplicates": "last",
+    }
+    options = [text for name, value in own.items() for text in (f"--{name}", value)]
+    assert main(["run", "--dataset", "shop.csv", *options, "-p", "seed=3"]) == 0
+    assert asked["parameters"] == own | {"seed": "3"}
+
+
 @pytest.mark.parametrize("command", ["fetch", "run", "recommend"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):

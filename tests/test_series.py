@@ -2,12 +2,18 @@
 
 import json
 import re
+import shutil
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from saerec import series
+from saerec.validation import ConstantRatingsError, DuplicateRatingError
+
+FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
 
 
 @pytest.fixture
@@ -197,3 +203,68 @@ def test_a_dead_kernel_is_a_failure_like_another(notebooks, tmp_path):
     nbformat.write(notebook, path)
     with pytest.raises(series.SeriesError, match="02_second did not finish: its kernel died"):
         series.run(out=tmp_path / "run", progress=False)
+
+
+class TestLoadDataset:
+    """What the parameters of 01_exploration mean."""
+
+    @pytest.fixture
+    def shop(self, tmp_path):
+        (tmp_path / "shop.csv").write_text("who;what;stars;when\na;x;9;5\nb;x;-3;6\na;y;0;7\na;y;4;8\n")
+        (tmp_path / "titles.csv").write_text("what,title\ny,Ypsilon\n")
+        return tmp_path
+
+    def test_a_file_of_ones_own(self, shop):
+        names = {"user": "who", "item": "what", "rating": "stars"}
+        data = series.load_dataset(str(shop / "shop.csv"), **names, duplicates="mean")
+        assert data.ratings.to_dict("list") == {"user_id": list("aba"), "item_id": list("xxy"), "rating": [9, -3, 2]}
+        assert data.movies["title"].tolist() == ["x", "y"]
+        options = {"timestamp": "when", "titles": str(shop / "titles.csv"), "duplicates": "last"}
+        data = series.load_dataset(str(shop / "shop.csv"), **names, **options)
+        assert data.ratings["timestamp"].tolist() == [5, 6, 8]
+        assert data.movies["title"].tolist() == ["x", "Ypsilon"]
+        with pytest.raises(DuplicateRatingError, match=r"shop\.csv: ratings of a \(user, item\) pair"):
+            series.load_dataset(str(shop / "shop.csv"), **names)
+
+    def test_a_release_by_name_or_zip(self, tmp_path):
+        assert len(series.load_dataset("ml-latest-small").ratings) == 100_004
+        (tmp_path / "ratings.dat").write_text("1::2::3::4\n1::3::4::4\n2::2::3::4\n")
+        (tmp_path / "movies.dat").write_text("2::Heat (1995)::Crime\n")
+        archive = shutil.make_archive(str(tmp_path.parent / "some"), "zip", tmp_path)
+        assert len(series.load_dataset(archive).ratings) == 3
+
+    def test_ratings_that_teach_nothing_are_refused_at_once(self, tmp_path):
+        path = tmp_path / "likes.csv"
+        path.write_text("user_id,item_id,rating\n1,2,1\n2,2,1\n1,3,1\n")
+        with pytest.raises(ConstantRatingsError, match="all 3 ratings are 1"):
+            series.load_dataset(str(path))
+
+    @pytest.mark.parametrize(
+        ("dataset", "name"), [("shop.csv", "shop"), ("a/ml-25m.zip", "ml-25m"), ("b/r.csv.gz", "r"), ("c.d", "c.d")]
+    )
+    def test_the_run_is_named_after_it(self, tmp_path, monkeypatch, dataset, name):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(series, "RUNS", tmp_path / "runs")
+        path = tmp_path / dataset
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if dataset == "c.d" else path.touch()
+        assert series.run_folder(dataset) == tmp_path / "runs" / name
+
+
+@pytest.mark.series
+def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
+    """Ids of text, a scale from -10 to 10 in steps of 0.01, no times, titles for some, no genres."""
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, len(tastes))
+    rating = ((tastes["rating"] - 2.75) * (20 / 4.5) + noise).clip(-10, 10).round(2)
+    shop = pd.DataFrame({"who": "u" + tastes["user_id"].astype(str), "what": "i" + tastes["item_id"].astype(str)})
+    shop.assign(score=rating).to_csv(tmp_path / "shop.csv", index=False)
+    pd.DataFrame({"what": ["i10", "i13"], "title": ["Ten", "Thirteen"]}).to_csv(tmp_path / "titles.csv", index=False)
+    own = {"user": "who", "item": "what", "rating": "score", "titles": str(tmp_path / "titles.csv")}
+    small = {"n_epochs": 3, "hidden_dims": [8], "batch_size": 8, "k": 3}
+    index = series.run(tmp_path / "shop.csv", tmp_path / "run", parameters=own | small, only=FIRST_FOUR, progress=False)
+    top = pd.read_csv(index.parent / "top10.csv")
+    assert set(top["user_id"]) <= set(shop["who"]) and set(top["item_id"]) <= set(shop["what"])
+    assert {"Thirteen", "i22"} <= set(top["title"])
+    assert not set(zip(top["user_id"], top["item_id"])) & set(zip(shop["who"], shop["what"]))
+    assert pd.read_csv(index.parent / "scores.csv", index_col="model").loc["global mean", "rmse"] > 4
+    assert "No genres are known" in (index.parent / "01_exploration.html").read_text(encoding="utf-8")
