@@ -6,7 +6,8 @@ MovieLens 25M and takes a few minutes, most of them for making the files::
     python tests/benchmarks/reading.py
     python tests/benchmarks/reading.py --layout 10m --ratings 1000000 --users 7000 --items 10000
 
-Each row is measured in a process of its own; "peak" is the most memory that it held, Python and libraries included. As a yardstick, "numbers alone" is what a plain ``pandas.read_csv`` with dtypes takes for the same text.
+Each row is measured in a process of its own; "peak" is the most memory that it held, Python and libraries included. As
+a yardstick, "numbers alone" is what a plain ``pandas.read_csv`` with dtypes takes for the same text.
 """
 
 import argparse
