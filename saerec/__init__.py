@@ -16,6 +16,7 @@ Modules, each importing only from those above it:
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
 - `training`: fit, history, checkpoints, best epoch
+- `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
 - `plots`: pictures (matplotlib); imported on its own

@@ -19,6 +19,7 @@ ORDER = [
     "model",
     "metrics",
     "training",
+    "original",
     "prediction",
     "recommender",
     "plots",
@@ -28,7 +29,7 @@ ORDER = [
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
-    "torch": {"model", "metrics", "training", "prediction", "recommender"},
+    "torch": {"model", "metrics", "training", "original", "prediction", "recommender"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},

@@ -1,0 +1,259 @@
+"""The original study's loop, figures and lists as they were, defects included: the yardstick, not for use.
+
+A row is a user, all users are held densely, and 0 means unrated: it is what the network reads, and what its output is
+set to, where nothing is observed. For training that is meant, see `training`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import nn
+
+from saerec.baselines import BiasBaseline
+from saerec.metrics import rmse, user_rmse
+from saerec.model import SAE
+from saerec.ratings import RatingMatrix
+
+
+def original_ids(ratings: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The user_ids and item_ids of a frame in order of appearance, as ``pandas.factorize`` numbers them.
+
+    For ``RatingMatrix.from_frame(part, **original_ids(ratings))``: the order of the users is the order of the steps.
+    """
+    return {name + "s": pd.unique(ratings[name]) for name in ("user_id", "item_id")}
+
+
+def train_original(
+    train: RatingMatrix,
+    model: nn.Module,
+    *,
+    n_epochs: int = 100,
+    lr: float = 0.001,
+    weight_decay: float = 0.4,
+    zero_grad: bool = False,
+    batch_size: int = 1,
+    on_epoch: Callable[[dict], object] | None = None,
+) -> pd.DataFrame:
+    """Train `model` in place as the original study did; the history, one row per epoch.
+
+    RMSprop with the weight decay added to the gradient, a step for each user in order, and gradients that are never set
+    to zero: each step follows the sum of all gradients so far. Users without ratings are skipped.
+
+    Parameters
+    ----------
+    train : RatingMatrix of shape (U, I)
+        Observed is what is stored, so that a matrix of deviations from some mean works too. The network cannot tell a
+        deviation of 0 from an unrated cell. Held densely: 5 bytes a cell.
+    model : module mapping (B, I) to (B, I)
+        Its initial weights are the caller's; the original's model is ``SAE(n_items)``.
+    n_epochs, lr, weight_decay
+        Of the original.
+    zero_grad : bool
+        Whether to start each step from fresh gradients: a defect mended.
+    batch_size : int, users
+        Users a step. The loss is the mean over all cells of the batch, rated or not. The order stays.
+    on_epoch : callable, optional
+        Called after each epoch with a copy of the weights; ``list.append`` keeps the original's checkpoints.
+
+    Returns
+    -------
+    DataFrame
+        epoch (from 1), train_user_rmse (stars; the mean over users of the RMSE of their ratings, each measured just
+        before the step that they take part in) and seconds (without `on_epoch`).
+
+    Raises
+    ------
+    ValueError
+        A setting out of range.
+    """
+    _check_settings(n_epochs=n_epochs, batch_size=batch_size)
+    users = np.flatnonzero(train.user_counts)
+    ratings, observed = map(torch.from_numpy, train.dense(users))  # (U, I) once, not a row at every step
+    counts = torch.from_numpy(train.user_counts[users])
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer.zero_grad()  # what an earlier training left behind is not part of this one
+    history = []
+    for epoch in range(1, n_epochs + 1):
+        model.train()
+        start = time.perf_counter()
+        user_errors = []
+        for first in range(0, len(users), batch_size):
+            batch = slice(first, first + batch_size)
+            if zero_grad:
+                optimizer.zero_grad()
+            target, mask = ratings[batch], observed[batch]  # (B, I)
+            output = torch.where(mask, model(target), 0.0)  # (B, I)
+            squared_error = (output - target).square()
+            squared_error.mean().backward()  # nn.MSELoss, over all I movies
+            optimizer.step()
+            user_errors.append((squared_error.detach().sum(dim=1) / counts[batch]).sqrt())  # (B,)
+        seconds = time.perf_counter() - start
+        error = float(torch.cat(user_errors).mean())
+        history.append({"epoch": epoch, "train_user_rmse": error, "seconds": seconds})
+        if on_epoch is not None:
+            on_epoch({name: weight.detach().clone() for name, weight in model.state_dict().items()})
+    return pd.DataFrame(history)
+
+
+@torch.no_grad()
+def predict_original(model: nn.Module, train: RatingMatrix) -> np.ndarray:
+    """The network's output for the rows of `train`: (U, I), float32, stars, not clipped."""
+    model.eval()
+    rows = np.array_split(np.arange(train.n_users), -(-train.n_users // 256))
+    return np.concatenate([model(torch.from_numpy(train.csr[some].toarray())).numpy() for some in rows])
+
+
+def test_original(model: nn.Module, train: RatingMatrix, test: RatingMatrix) -> float:
+    """The original's test figure: the mean over users of the RMSE of their `test` ratings, predicted from `train`."""
+    _check_ids(train, test)
+    rows, cols, ratings = test.coordinates()
+    return user_rmse(ratings, predict_original(model, train)[rows, cols], rows)
+
+
+def top_k_original(
+    model: nn.Module,
+    train: RatingMatrix,
+    test: RatingMatrix,
+    movies: pd.DataFrame,
+    *,
+    rows: Iterable[int] | None = None,
+    k: int = 10,
+) -> pd.DataFrame:
+    """The original's lists, with both of its defects: seen movies are on them, under titles of other movies.
+
+    "Unseen" is what the user has not rated in `test`, though `train` may hold a rating. The title is that of the movie
+    *at the position* of the column in `movies`, though columns are numbered in order of appearance in the ratings.
+
+    Parameters
+    ----------
+    movies : DataFrame
+        With title, in the order of the file.
+    rows : iterable of int, optional
+        The rows to make lists for; left out: all.
+
+    Returns
+    -------
+    DataFrame
+        user_id, rank (from 1), item_id (of the movie that is meant), score (stars, not clipped) and title (the one
+        that is shown); of equal scores the lower column first.
+    """
+    _check_settings(k=k)
+    _check_ids(train, test)
+    if len(movies) < train.n_items:
+        raise ValueError(f"{train.n_items:,} columns need as many titles at least, but movies has {len(movies):,}")
+    rows = np.arange(train.n_users) if rows is None else np.fromiter(rows, dtype=np.int64)
+    scores = predict_original(model, train)[rows]
+    unseen = ~test.dense(rows)[1]
+    cols = np.argsort(np.where(unseen, -scores, np.inf), axis=1, kind="stable")[:, :k]  # (B, k)
+    listed = np.take_along_axis(unseen, cols, axis=1)  # fewer than k where the user has fewer
+    ranks = np.broadcast_to(np.arange(1, cols.shape[1] + 1), cols.shape)
+    return pd.DataFrame(
+        {
+            "user_id": train.user_ids[rows].repeat(listed.sum(axis=1)),
+            "rank": ranks[listed],
+            "item_id": train.item_ids[cols[listed]],
+            "score": np.take_along_axis(scores, cols, axis=1)[listed],
+            "title": movies["title"].to_numpy()[cols[listed]],
+        }
+    )
+
+
+def train_seeds(
+    train: RatingMatrix,
+    held_out: Mapping[str, RatingMatrix],
+    *,
+    n_seeds: int,
+    baseline: BiasBaseline | None = None,
+    **settings,
+) -> tuple[pd.DataFrame, list[SAE]]:
+    """Train the original's model from `n_seeds` initial weights, and measure the held-out ratings after every epoch.
+
+    Parameters
+    ----------
+    held_out : mapping of name to RatingMatrix
+        Such as ``{"test": test}``, with the ids of `train`.
+    n_seeds : int
+        The seeds are 0, 1, … They draw the initial weights; nothing else is random.
+    baseline : BiasBaseline, optional
+        Fitted to `train`. The network learns deviations from it, which its predictions are added to.
+    settings
+        See `train_original`.
+
+    Returns
+    -------
+    history : DataFrame
+        One row per seed and epoch: seed, epoch, train_user_rmse, seconds (since the start), and for every name
+        {name}_rmse and {name}_user_rmse, then the same with predictions clipped to the scale of `train`:
+        {name}_rmse_clipped and {name}_user_rmse_clipped (stars).
+    models : list of SAE
+        After the last epoch, one for each seed.
+    """
+    _check_settings(n_seeds=n_seeds)
+    for part in held_out.values():
+        _check_ids(train, part)
+    offset, learnt = np.float32(0), train
+    if baseline is not None:
+        offset = baseline.predict(np.arange(train.n_users)[:, None], np.arange(train.n_items))  # (U, I)
+        rows, cols, ratings = train.coordinates()
+        csr = sparse.csr_array((ratings - offset[rows, cols], cols, train.csr.indptr), shape=train.shape)
+        learnt = RatingMatrix(csr, train.user_ids, train.item_ids)
+    histories, models = [], []
+    for seed in range(n_seeds):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = SAE(train.n_items)
+        errors: list[dict] = []
+
+        def measure(_, model=model, errors=errors):
+            predicted = offset + predict_original(model, learnt)
+            errors.append(_errors(held_out, predicted) | _errors(held_out, predicted.clip(*train.scale), "_clipped"))
+
+        history = train_original(learnt, model, on_epoch=measure, **settings)
+        history["seconds"] = history["seconds"].cumsum()
+        histories.append(history.join(pd.DataFrame(errors)).assign(seed=seed))
+        models.append(model)
+    return pd.concat(histories, ignore_index=True), models
+
+
+def _errors(held_out: Mapping[str, RatingMatrix], predicted: np.ndarray, suffix: str = "") -> dict[str, float]:
+    errors = {}
+    for name, part in held_out.items():
+        rows, cols, ratings = part.coordinates()
+        errors[f"{name}_rmse{suffix}"] = rmse(ratings, predicted[rows, cols])
+        errors[f"{name}_user_rmse{suffix}"] = user_rmse(ratings, predicted[rows, cols], rows)
+    return errors
+
+
+def summarise(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row for each result, from a row per seed: rmse and user_rmse with their spread, and seconds.
+
+    Parameters
+    ----------
+    results : mapping of name to DataFrame
+        One row per seed, with rmse and user_rmse (stars) and seconds.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by name: the means rmse, user_rmse and seconds, and rmse_spread and user_rmse_spread, the highest minus
+        the lowest of the seeds.
+    """
+    by_name = pd.concat(results, names=["variant"]).groupby("variant", sort=False)[["rmse", "user_rmse", "seconds"]]
+    spread = (by_name.max() - by_name.min()).add_suffix("_spread")
+    columns = ["rmse", "rmse_spread", "user_rmse", "user_rmse_spread", "seconds"]
+    return by_name.mean().join(spread)[columns]
+
+
+def _check_settings(**settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _check_ids(train: RatingMatrix, part: RatingMatrix) -> None:
+    if not (train.user_ids.equals(part.user_ids) and train.item_ids.equals(part.item_ids)):
+        raise ValueError("both matrices must have the same user_ids and item_ids: give both to RatingMatrix.from_frame")
