@@ -22,7 +22,7 @@ examples:
   saerec fetch ml-1m --to /big/disk      into /big/disk/ml-1m
 """
 
-RUN_HELP = """Execute the notebooks 01 to 04 on a data set, in order, and leave everything in one folder: the executed
+RUN_HELP = """Execute the notebooks 01 to 05 on a data set, in order, and leave everything in one folder: the executed
 notebooks, a web page of each, an index.html to start from, the trained model, and tables as CSV.
 
 examples:

@@ -18,6 +18,23 @@ from saerec.metrics import rmse, user_rmse
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
 
+# What the original does, why it is wrong, and what mends it. Numbered as in the ledger that the study ends with.
+DEFECTS = {
+    "1": ("gradients are never zeroed", "a sum of gradients is the gradient of no loss", "zero_grad=True"),
+    "2": ("weight decay of 0.4 within RMSprop", "scaled like a gradient, it is no small pull", "weight_decay=0"),
+    "1+2": ("both", "each hides the harm of the other", "zero_grad=True, weight_decay=0"),
+    "3": ("one user a step", "slow, and the last users have the last word", "batch_size=64"),
+    "4": ("raw ratings, 0 for unrated", "unrated reads as worse than the worst", "BiasBaseline(items=False)"),
+    "5": ("epoch chosen on training error", "which says nothing of new ratings", "chosen on validation"),
+    "6": ("mean of users' RMSEs, called MSE", "it compares with no MSE and no RMSE", "rmse and user_rmse, by name"),
+    "7": ("unseen is what is not in test", "movies seen in training are recommended", "all ratings are seen"),
+    "8": ("title by position in movies.csv", "columns are numbered otherwise", "title by item_id"),
+    "9": ("predictions as they come", "nobody can rate beyond the scale", "clipped to the scale"),
+    "10": ("UTF-8 read as latin-1", "letters beyond ASCII are garbled", "load_movielens"),
+    "11": ("dense matrices", "nearly all cells are empty", "RatingMatrix"),
+    "12": ("conversion user by user", "searches all ratings for each user", "RatingMatrix.from_frame"),
+}
+
 
 def original_ids(ratings: pd.DataFrame) -> dict[str, np.ndarray]:
     """The user_ids and item_ids of a frame in order of appearance, as ``pandas.factorize`` numbers them.

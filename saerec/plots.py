@@ -279,3 +279,77 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     ax.grid(visible=False, axis="y")
     ax.set(xlim=(scale[0], scale[1] + 0.08 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
     return ax
+
+
+def plot_curves(
+    curves: Mapping[str, pd.Series],
+    *,
+    dots: Mapping[str, pd.Series] = {},
+    baselines: Mapping[str, float] = {},
+    ylabel: str = "RMSE (stars)",
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Several errors by epoch: a line for each of `curves`, separate dots for each of `dots`.
+
+    Parameters
+    ----------
+    curves, dots : mapping of name to Series of float, stars
+        Indexed by epoch. A name that is in both is drawn in one colour and stands in the legend once.
+    baselines : mapping of name to error, stars
+        Horizontal lines.
+    """
+    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    names = [*curves, *(name for name in dots if name not in curves)]
+    colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, SKY, RED)))
+    for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-", "--")):
+        ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=name)
+    for (name, points), marker in zip(dots.items(), "os^Dv"):
+        label = f"_{name}" if name in curves else name
+        ax.plot(points.index, points, marker, color=colours[name], markeredgecolor="white", markersize=8, label=label)
+    for name, error in baselines.items():
+        ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
+        ax.annotate(
+            name, (1, error), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+        )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    ax.set(xlabel="epoch", ylabel=ylabel, title=title)
+    return ax
+
+
+def plot_steps(steps: pd.DataFrame, *, xlabel: str, highlight: str = "saerec", ax: Axes | None = None) -> Axes:
+    """One error per step, from the first down to the last: dots (the axis does not start at zero).
+
+    What lies far beyond the others, at more than one and a half times their median, would leave no room for them: it is
+    an arrow at the edge, with its value.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        In order, indexed by the steps' names, with rmse (stars) and rmse_spread (highest minus lowest, stars; a bar
+        of that length behind the dot).
+    highlight : str
+        The step that is drawn in colour.
+    """
+    ax = ax or plt.subplots(figsize=(8, 0.45 * len(steps) + 1.2))[1]
+    far = (steps["rmse"] > 1.5 * steps["rmse"].median()).to_numpy()
+    near = steps["rmse"][~far]
+    edge = near.max() + 0.12 * max(near.max() - near.min(), 0.01)
+    for place, (name, rmse, spread) in enumerate(zip(steps.index, steps["rmse"], steps["rmse_spread"])):
+        colour = RED if name == highlight else GREY
+        at = edge if far[place] else rmse
+        ax.hlines(place, near.min(), at, color="#C8C8C8", linewidth=1)
+        if not far[place]:
+            ax.hlines(place, rmse - spread / 2, rmse + spread / 2, color=SKY, linewidth=6)
+        ax.plot(at, place, ">" if far[place] else "o", color=colour, markersize=8, zorder=3)
+        beside = at if far[place] else rmse + spread / 2
+        ax.annotate(
+            f"{rmse:.4f}", (beside, place), xytext=(8, 0), textcoords="offset points", va="center", color=colour
+        )
+    ax.set_yticks(range(len(steps)), steps.index)
+    ax.invert_yaxis()
+    ax.margins(x=0.14, y=0.08)
+    ax.grid(visible=False, axis="y")
+    ax.set(xlabel=xlabel)
+    return ax

@@ -39,6 +39,7 @@ DRAWN = {
     "plot_error_by": lambda ax: plots.plot_error_by(
         {"a": pd.DataFrame({"rmse": [0.5, 1.0], "n_ratings": [3, 4]}, index=["low", "high"])}, xlabel="x", ax=ax
     ),
+    "plot_curves": lambda ax: plots.plot_curves({"test": pd.Series({1: 0.9, 2: 0.8})}, title="t", ax=ax),
     "plot_predicted": lambda ax: plots.plot_predicted(RATINGS["rating"], RATINGS["rating"] - 0.5, ax=ax),
 }
 
@@ -80,6 +81,38 @@ def test_density_is_the_observed_share_of_each_block():
     (image,) = plots.plot_density(matrix, title="all").collections
     # users 1, 2, 3 by activity, items 10 (3 ratings), 20, 30 by popularity
     np.testing.assert_array_equal(image.get_array(), [[1, 1, 0], [1, 0, 1], [1, 0, 0]])
+
+
+def test_curves_and_dots_of_one_name_share_a_colour_and_a_legend_entry():
+    curve, published = pd.Series({1: 0.9, 2: 0.8}), pd.Series({1: 0.95})
+    ax = plots.plot_curves(
+        {"test": curve}, dots={"test": curve.iloc[[1]], "published": published}, baselines={"biases": 0.85}
+    )
+    line, best, dot, baseline = ax.lines
+    assert list(line.get_xdata()) == [1, 2] and list(line.get_ydata()) == [0.9, 0.8]
+    assert list(best.get_ydata()) == [0.8] and list(dot.get_ydata()) == [0.95] and best.get_linestyle() == "None"
+    assert best.get_color() == line.get_color() != dot.get_color()
+    assert list(baseline.get_ydata()) == [0.85, 0.85] and "biases" in [text.get_text() for text in ax.texts]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["test", "published"]
+
+
+def test_steps_keep_their_order_and_what_is_far_off_is_an_arrow_at_the_edge():
+    steps = pd.DataFrame(
+        {"rmse": [0.9, 3.7, 0.85, 0.8], "rmse_spread": [0.02, 0, 0, 0]},
+        index=["original", "collapsed", "mended", "saerec"],
+    )
+    _, ax = plt.subplots()
+    assert plots.plot_steps(steps, xlabel="RMSE (stars)", ax=ax) is ax
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(steps.index)
+    assert [text.get_text() for text in ax.texts] == ["0.9000", "3.7000", "0.8500", "0.8000"]
+    assert [line.get_marker() for line in ax.lines] == ["o", ">", "o", "o"]
+    places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines]
+    assert places == [(0.9, 0), (pytest.approx(0.912), 1), (0.85, 2), (0.8, 3)]
+    assert [line.get_color() == plots.RED for line in ax.lines] == [False, False, False, True]
+    assert ax.get_xlabel() == "RMSE (stars)"
+    spread = [bar.get_segments()[0][:, 0] for bar in ax.collections if bar.get_linewidth()[0] == 6]
+    assert list(spread[0]) == pytest.approx([0.89, 0.91]) and len(spread) == 3
+    ax.figure.canvas.draw()
 
 
 def test_top_shortens_long_titles_and_survives_missing_ones():
