@@ -254,6 +254,13 @@ def test_a_checkpoint_of_every_epoch():
     assert 4 - biases[0] == pytest.approx(history["train_user_rmse"][1])
 
 
+def test_every_epoch_trains_in_training_mode_though_predictions_are_made_between():
+    modes, model = [], Biases(1)
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    original.train_original(ONE, model, n_epochs=2, on_epoch=lambda _: original.predict_original(model, ONE))
+    assert modes == [True, False, True, False]
+
+
 @pytest.mark.parametrize("name", ["n_epochs", "batch_size"])
 def test_a_setting_below_one_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
@@ -323,6 +330,10 @@ def test_lists_of_some_rows_break_ties_by_column_and_end_with_the_movies():
     assert top["user_id"].tolist() == [2, 2, 2, 1, 1]
     assert top["item_id"].tolist() == [30, 10, 40, 30, 40]
     assert top["rank"].tolist() == [1, 2, 3, 1, 2]
+    own = original.top_k_original(nn.Identity(), train, test, MOVIES, rows=[1], k=1)
+    assert own[["item_id", "score"]].to_numpy().tolist() == [
+        [40, 3.0]
+    ]  # user 2's own highest, not that of the first row
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         original.top_k_original(model, train, test, MOVIES, k=0)
     with pytest.raises(ValueError, match="3 columns need as many titles at least, but movies has 2"):
