@@ -333,7 +333,7 @@ def test_lists_of_some_rows_break_ties_by_column_and_end_with_the_movies():
     own = original.top_k_original(nn.Identity(), train, test, MOVIES, rows=[1], k=1)
     assert own[["item_id", "score"]].to_numpy().tolist() == [
         [40, 3.0]
-    ]  # user 2's own highest, not that of the first row
+    ]  # user 2's own highest, not row 0's
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         original.top_k_original(model, train, test, MOVIES, k=0)
     with pytest.raises(ValueError, match="3 columns need as many titles at least, but movies has 2"):
