@@ -330,10 +330,9 @@ def test_lists_of_some_rows_break_ties_by_column_and_end_with_the_movies():
     assert top["user_id"].tolist() == [2, 2, 2, 1, 1]
     assert top["item_id"].tolist() == [30, 10, 40, 30, 40]
     assert top["rank"].tolist() == [1, 2, 3, 1, 2]
+    # User 2's own highest, not that of the first row.
     own = original.top_k_original(nn.Identity(), train, test, MOVIES, rows=[1], k=1)
-    assert own[["item_id", "score"]].to_numpy().tolist() == [
-        [40, 3.0]
-    ]  # user 2's own highest, not row 0's
+    assert own[["item_id", "score"]].to_numpy().tolist() == [[40, 3.0]]
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         original.top_k_original(model, train, test, MOVIES, k=0)
     with pytest.raises(ValueError, match="3 columns need as many titles at least, but movies has 2"):
