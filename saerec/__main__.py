@@ -159,6 +159,8 @@ def _recommend(options: argparse.Namespace) -> None:
         top = recommender.recommend([user], k=options.k, movies=movies, seen=rated)
     for warning in said:
         print(f"saerec: {warning.message}", file=sys.stderr)
+    if top.empty:
+        return
     print(f"user {options.user}: the {len(top)} unseen movies with the highest predicted rating")
     table = top[["rank", "score", "n_ratings", "title", "genres", "because_title"]].fillna("")
     table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})

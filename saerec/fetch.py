@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from saerec.movielens import DATA_DIR, PACKAGE
+from saerec.movielens import DATA_DIR, PACKAGE, ratings_file
 from saerec.validation import DataError
 
 SERVER = "https://files.grouplens.org"
@@ -90,6 +90,8 @@ def fetch_movielens(
         elif found != md5:
             raise FetchError(f"{path.name} has the MD5 {found}, not {md5} as published: nothing was unpacked; {advice}")
         top = _unpack(path, Path(temporary, "unpacked"), limit)
+        if ratings_file(top) is None:
+            raise FetchError(f"{path.name} holds no ratings of MovieLens: nothing was kept; {advice}")
         if target.is_dir():
             target.rmdir()  # empty, but Windows would not replace it
         os.replace(top, target)

@@ -74,9 +74,9 @@ def quantile_groups(values: np.ndarray, n_groups: int = 5) -> pd.Categorical:
     values = np.asarray(values)
     edges = np.unique(np.quantile(values, np.linspace(0, 1, n_groups + 1)))
     group = np.searchsorted(edges[1:-1], values, side="left")
-    labels = (
-        pd.Series(values).groupby(group).agg(["min", "max"]).apply(lambda g: f"{g['min']:,.7g}–{g['max']:,.7g}", axis=1)
-    )
+    form = "{:,}–{:,}" if np.issubdtype(values.dtype, np.integer) else "{:,.6g}–{:,.6g}"
+    ends = pd.Series(values).groupby(group).agg(["min", "max"])
+    labels = pd.Series([form.format(*pair) for pair in zip(ends["min"], ends["max"])], index=ends.index)
     return pd.Categorical(labels.loc[group], categories=labels, ordered=True)
 
 

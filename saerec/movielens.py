@@ -14,13 +14,13 @@ from pyarrow import parquet
 
 from saerec.files import save_atomically
 from saerec.readers import Dataset
-from saerec.tables import INT_ID, RATING, SECONDS, TEXT, read_text
+from saerec.tables import INT_ID, RATING, SECONDS, TEXT, open_bytes, read_text
 from saerec.validation import FileFormatError
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
-READER = 1  # version of what is below, for the cached copies
+READER = 2  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 
 # In the order of the flags in u.item; "unknown" is no genre.
@@ -29,7 +29,7 @@ GENRES_100K = (
     *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
-YEAR = r"\((\d{4})(?:\s?[-–]\s?(?:\d{4})?)?\)\s*$"  # (1995), and (1975-1979) or (2009– ) of series
+YEAR = r"\(([0-9]{4})(?:\s?[-–]\s?(?:[0-9]{4})?)?\)\s*$"  # (1995), and (1975-1979) or (2009– ) of series
 
 
 def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Dataset:
@@ -53,16 +53,13 @@ def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Datas
         A file is not what MovieLens has under that name; see `saerec.validation`.
     """
     source = find_dataset(name_or_path)
-    file = _ratings_file(source)
+    file = ratings_file(source)
     movies = next((file.parent / name for name in MOVIE_READERS if (file.parent / name).is_file()), None)
     if movies is None:
         raise FileNotFoundError(f"{file.parent} has ratings, but its movies are missing: {' or '.join(MOVIE_READERS)}")
-    try:
-        on_disk = source if source.is_file() else file
-        ratings = _cached(on_disk, lambda: RATING_READERS[file.name.removesuffix(".gz")](file))
-        listed = MOVIE_READERS[movies.name](movies).set_axis(["item_id", "title", "genres"], axis=1)
-    except (zipfile.BadZipFile, RuntimeError) as error:  # RuntimeError: it is encrypted
-        raise FileFormatError(f"{source} cannot be unpacked: {error}") from error
+    on_disk = source if source.is_file() else file
+    ratings = _cached(on_disk, lambda: RATING_READERS[file.name.removesuffix(".gz")](file))
+    listed = MOVIE_READERS[movies.name](movies).set_axis(["item_id", "title", "genres"], axis=1)
     listed["genres"] = listed["genres"].replace("(no genres listed)", "")
     listed["year"] = pd.to_numeric(listed["title"].str.extract(YEAR)[0]).astype("Int16")
     return Dataset(ratings, listed)
@@ -71,10 +68,10 @@ def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Datas
 def find_dataset(name_or_path: str | os.PathLike) -> Path:
     """The folder or zip file that a data set's name or path means, as `load_movielens` says."""
     places = [parent / name_or_path for parent in (Path(), Path("data"), DATA_DIR)]
-    for place in [*places, *(place.with_name(place.name + ".zip") for place in places)]:
-        if _ratings_file(place):
+    for place in [*places, *(place.with_name(place.name + ".zip") for place in places if place.name)]:
+        if ratings_file(place):
             return place
-    looked = ", ".join(map(str, places))
+    looked = ", ".join(dict.fromkeys(map(str, places)))
     raise FileNotFoundError(
         f"no data set {str(name_or_path)!r}: there is no {', '.join(RATING_READERS)} in {looked}, nor such a zip file. "
         "saerec fetch NAME downloads a MovieLens release; otherwise give the path of its folder or zip file, or (to "
@@ -118,16 +115,17 @@ def _find_title(movies: pd.DataFrame, title: str):
     raise KeyError(f"no movie's title contains {title!r}")
 
 
-def _ratings_file(source: Path) -> Path | zipfile.Path | None:
+def ratings_file(source: Path) -> Path | zipfile.Path | None:
     """The file with the ratings in a folder or a zip file, or in a folder in it; None if there is none."""
     if not source.exists():
         return None
     if source.is_file():
-        if source.suffix == ".zip" and not zipfile.is_zipfile(source):
-            raise FileFormatError(f"{source} is not a whole zip file: download it again")
-        if not zipfile.is_zipfile(source):
-            return None
-        source = zipfile.Path(source)
+        try:
+            source = zipfile.Path(source)
+        except Exception as error:  # zipfile meets damaged files with a dozen kinds
+            if source.suffix != ".zip":
+                return None
+            raise FileFormatError(f"{source} is not a whole zip file ({error}): download it again") from error
     for folder in [source, *sorted((inner for inner in source.iterdir() if inner.is_dir()), key=str)]:
         for name in RATING_READERS:
             for file in (folder / name, folder / f"{name}.gz"):
@@ -145,13 +143,14 @@ def _cached(file: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     key = {b"saerec": f"{READER} {state.st_size} {state.st_mtime_ns}".encode()}
     try:
         if parquet.read_schema(copy).metadata == key:
-            return parquet.read_table(copy).to_pandas(self_destruct=True, split_blocks=True)
-    except (OSError, pa.ArrowException):
+            table = parquet.read_table(copy, page_checksum_verification=True)
+            return table.to_pandas(self_destruct=True, split_blocks=True)
+    except (OSError, ValueError, pa.ArrowException):
         pass  # there is none, or it is damaged: made anew below
     ratings = read()
     table = pa.Table.from_pandas(ratings, preserve_index=False).replace_schema_metadata(key)
     with suppress(OSError):  # a folder that cannot be written to: slower, not wrong
-        save_atomically(copy, lambda part: parquet.write_table(table, part))
+        save_atomically(copy, lambda part: parquet.write_table(table, part, write_page_checksum=True))
     return ratings
 
 
@@ -167,12 +166,13 @@ def _read_movies_csv(file: Path) -> pd.DataFrame:
 
 def _read_movies_dat(file: Path) -> pd.DataFrame:
     """``id::title::genres``; latin-1 in 1M, UTF-8 in 10M; a title may hold colons."""
-    content = file.read_bytes()
+    with open_bytes(file) as lines:
+        content = lines.read()
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    rows = [re.fullmatch(r"(\d{1,18})::(.*)::(.*?)\r?", line) for line in text.removesuffix("\n").split("\n")]
+    rows = [re.fullmatch(r"([0-9]{1,18})::(.*)::(.*?)\r?", line) for line in text.removesuffix("\n").split("\n")]
     if None in rows:
         number = rows.index(None) + 1
         raise FileFormatError(f"{file}, line {number} is not of the form id::title::genres: correct or remove it")
@@ -192,7 +192,7 @@ def _read_u_item(file: Path) -> pd.DataFrame:
 FIELDS = ["userId", "movieId", "rating", "timestamp"]
 RATING_READERS = {
     "ratings.csv": lambda file: _read_ratings(file, None, ","),
-    "ratings.dat": lambda file: _read_ratings(file, ["userId", "1", "movieId", "2", "rating", "3", "timestamp"], ":"),
+    "ratings.dat": lambda file: _read_ratings(file, FIELDS, "::"),
     "u.data": lambda file: _read_ratings(file, FIELDS, "\t"),
 }
 MOVIE_READERS = {"movies.csv": _read_movies_csv, "movies.dat": _read_movies_dat, "u.item": _read_u_item}

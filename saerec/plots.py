@@ -56,7 +56,7 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styl
 
     Columns that hold nothing are left out.
     """
-    frame = frame.loc[:, ~(frame.isna() | (frame == "")).all()]
+    frame = frame.loc[:, ~(frame.isna() | (frame == "")).all()] if len(frame) else frame
     formats = {column: text for column, text in (formats or {}).items() if column in frame}
     left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
     return frame.style.hide(axis="index").format(formats, na_rep="", escape="html").set_table_styles(left)

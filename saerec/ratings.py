@@ -10,9 +10,9 @@ from scipy import sparse
 
 from saerec.validation import (
     IdTypeError,
-    MissingColumnError,
     NothingLeftError,
     UnknownIdError,
+    check_columns,
     check_ratings,
     duplicate_error,
     kind_of_ids,
@@ -273,10 +273,8 @@ def split_ratings(
             raise ValueError(f"{name} is a share of the ratings: at least 0 and below 1, not {share}")
     if by not in ("random", "time"):
         raise ValueError(f"by must be 'random' or 'time', not {by!r}")
-    if by == "time" and "timestamp" not in ratings.columns:
-        raise MissingColumnError(
-            f"by='time' needs the column timestamp; there are: {', '.join(map(str, ratings.columns))}"
-        )
+    if by == "time":
+        check_columns(["timestamp"], ratings.columns, "by='time'")
     rest, held_out = _hold_out(ratings, test, seed, by)
     train, chosen = _hold_out(rest, valid, seed, by)
     return train, chosen, held_out

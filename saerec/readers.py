@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saerec.tables import RATING, TEXT, TEXT_ID, TIME, missing_columns, read_parquet, read_text
+from saerec.tables import RATING, TEXT, TEXT_ID, TIME, read_parquet, read_text
 from saerec.validation import (
     DataError,
     FileFormatError,
     IdTypeError,
     MissingColumnError,
+    MissingIdError,
     TimestampError,
+    UnknownIdError,
+    check_columns,
     check_ratings,
     kind_of_ids,
     resolve_duplicates,
@@ -94,7 +97,10 @@ def read_ratings(
     if isinstance(path_or_frame, pd.DataFrame):
         return _tidy(path_or_frame, names, duplicates, "the frame")
     columns = {name: kinds[ours] for name, ours in names.items()}
-    frame = _read(Path(path_or_frame), columns, separator=separator, encoding=encoding)
+    try:
+        frame = _read(Path(path_or_frame), columns, separator=separator, encoding=encoding)
+    except MissingColumnError as error:
+        raise MissingColumnError(f"{error}; say which they are with user, item, rating and timestamp") from error
     return _tidy(frame, names, duplicates, str(path_or_frame))
 
 
@@ -119,6 +125,8 @@ def read_titles(
     ------
     FileNotFoundError, DataError
         As of `read_ratings`.
+    UnknownIdError
+        None of the ids with a title is among the rated ones.
     """
     known = pd.Series(np.unique(item_ids))
     titles = known.astype(str)
@@ -126,9 +134,15 @@ def read_titles(
         frame, where = path_or_frame, "the frame"
         if not isinstance(frame, pd.DataFrame):
             frame, where = _read(Path(path_or_frame), {item: TEXT, title: TEXT}), str(path_or_frame)
-        if not {item, title} <= set(frame.columns):
-            raise missing_columns(where, [item, title], list(frame.columns))
-        of_id = pd.Series(frame[title].to_numpy(), index=frame[item].astype(str).str.strip()).dropna()
+        check_columns([item, title], frame.columns, where)
+        of_id = pd.Series(frame[title].to_numpy(), index=frame[item].astype(str).str.strip()).dropna().astype(str)
+        of_id = of_id[of_id.str.strip() != ""]
+        if not of_id.index.isin(titles).any():
+            example = f", for example {of_id.index[0]!r}" if len(of_id) else ""
+            raise UnknownIdError(
+                f"{where}: none of its {len(of_id):,} ids with a title{example}, is among the rated ones, for example "
+                f"{titles[0]!r}"
+            )
         titles = titles.map(of_id[~of_id.index.duplicated()]).fillna(titles)
     year = pd.array([None] * len(known), dtype="Int16")
     return pd.DataFrame({"item_id": known, "title": titles.astype(str), "genres": "", "year": year})
@@ -146,8 +160,7 @@ def _read(path: Path, columns: dict, **options) -> pd.DataFrame:
 
 def _tidy(source: pd.DataFrame, names: dict[str, str], duplicates: str, where: str) -> pd.DataFrame:
     """The columns of `source` that `names` maps to ours, checked and in their dtypes."""
-    if not set(names) <= set(source.columns):
-        raise missing_columns(where, list(names), list(source.columns))
+    check_columns(names, source.columns, where)
     frame = source[list(names)].set_axis(list(names.values()), axis=1)
     try:
         check_ratings(frame)
@@ -163,7 +176,10 @@ def _tidy(source: pd.DataFrame, names: dict[str, str], duplicates: str, where: s
 
 def _ids(ids: pd.Series) -> pd.Series:
     if kind_of_ids(ids) == "string":
-        return ids.astype(str)
+        text = ids.astype(str).str.strip()
+        if (text == "").any():
+            raise MissingIdError(f"ratings with a blank {ids.name}: {(text == '').sum():,}; drop or repair them")
+        return text
     try:
         whole = ids.astype(np.int64)
     except OverflowError:
@@ -175,16 +191,18 @@ def _ids(ids: pd.Series) -> pd.Series:
 
 def _seconds(times: pd.Series) -> pd.Series:
     """Seconds since 1970, UTC, int64."""
+    advice = "write them so"
     if pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_bool_dtype(times):
-        seconds = times.astype("Float64")
+        seconds, advice = times.astype("Float64"), "divide milliseconds by 1000"
     else:
-        dates = pd.to_datetime(times.astype(str), format="ISO8601", utc=True, errors="coerce")
+        dates = times if pd.api.types.is_datetime64_any_dtype(times) else times.astype(str)
+        dates = pd.to_datetime(dates, format="ISO8601", utc=True, errors="coerce")
         seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     bad = ~(seconds.abs() <= LATEST).fillna(False).to_numpy(dtype=bool)
     if bad.any():
         first = f"{times[bad].tolist()[0]!r} at index {times.index[bad].tolist()[0]!r}"
         raise TimestampError(
             "timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: "
-            f"{bad.sum():,}, the first {first}; divide milliseconds by 1000"
+            f"{bad.sum():,}, the first {first}; {advice}"
         )
     return np.floor(seconds).astype(np.int64)

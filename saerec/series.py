@@ -4,6 +4,7 @@ A run is a folder: the executed notebooks, an HTML page of each, and the files t
 """
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -79,18 +80,31 @@ def load_dataset(
     ------
     FileNotFoundError, DataError
         The message says what is wrong and what to do.
+    ValueError
+        What is said of a file of your own is said of a MovieLens release.
     """
     if _is_own_file(dataset):
+        for file in filter(None, (dataset, titles)):
+            if not Path(file).exists():
+                raise FileNotFoundError(f"there is no file {file}")
         ratings = saerec.read_ratings(dataset, user, item, rating, timestamp or None, duplicates=duplicates)
         data = Dataset(ratings, saerec.read_titles(titles or None, ratings["item_id"], item=item))
-    else:
+    elif (user, item, rating, timestamp, titles, duplicates) == ("user_id", "item_id", "rating", "", "", "error"):
         data = saerec.load_movielens(dataset)
+    else:
+        raise ValueError(
+            f"user, item, rating, timestamp, titles and duplicates are of a CSV or Parquet file; {dataset} is none"
+        )
     check_learnable(data.ratings)
     return data
 
 
+TABLE = re.compile(r"\.(csv|tsv|txt|pq|parquet)(\.gz)?$", re.IGNORECASE)
+
+
 def _is_own_file(dataset: str) -> bool:
-    return Path(dataset).is_file() and Path(dataset).suffix != ".zip"
+    path = Path(dataset)
+    return path.suffix != ".zip" and (path.is_file() or (TABLE.search(path.name) is not None and not path.is_dir()))
 
 
 class SeriesError(Exception):
@@ -108,8 +122,7 @@ def run_folder(dataset: str, out: str = "") -> Path:
 
 
 def _folder(dataset: str, out: str) -> Path:
-    path = Path(dataset).resolve()
-    return Path(out) if out else RUNS / (path.name.split(".")[0] if path.is_file() else path.name)
+    return Path(out) if out else RUNS / re.sub(r"\.zip$|" + TABLE.pattern, "", Path(dataset).resolve().name)
 
 
 def artefact(folder: Path, name: str) -> Path:
@@ -164,7 +177,8 @@ def run(
     Raises
     ------
     ValueError
-        A parameter that no notebook declares or of the wrong type, an unknown notebook; before anything is executed.
+        A parameter that no notebook declares or of the wrong type, an unknown notebook, unusable data; before anything
+        is executed.
     FileExistsError
         The folder holds something already.
     SeriesError
@@ -183,8 +197,9 @@ def run(
         record = json.loads(earlier.read_text(encoding="utf-8"))
         dataset = dataset or record["parameters"]["dataset"]
     dataset = str(dataset or DEFAULT)
-    if not _is_own_file(dataset):
-        saerec.movielens.find_dataset(dataset)
+    own = {name: value for name, value in typed.items() if name in inspect.signature(load_dataset).parameters}
+    if not only:
+        load_dataset(dataset, **own)  # what is wrong with it is said before an earlier run is cleared
     folder = run_folder(dataset, str(out)).resolve()
     if not only:
         _clear(folder, overwrite)

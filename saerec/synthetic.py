@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 from saerec.files import save_atomically
 from saerec.movielens import GENRES_100K
-from saerec.validation import DataError, EmptyDataError, EncodingError, IdTypeError, MissingColumnError
+from saerec.validation import DataError, EmptyDataError, EncodingError, IdTypeError, check_columns
 
 BLOCK = 1_000_000  # ratings made or written at a time: what bounds the memory
 BEGIN, END = (int(pd.Timestamp(f"{year}-01-01").timestamp()) for year in (1995, 2020))
@@ -300,10 +300,7 @@ def write_movielens(
 
 
 def _check_columns(what: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        there = ", ".join(map(str, frame.columns))
-        raise MissingColumnError(f"the {what} lack the column {', '.join(missing)}; there are: {there}")
+    check_columns(columns, frame.columns, f"the {what}")
     for column in columns:
         if column in ("user_id", "item_id", "timestamp") and not pd.api.types.is_integer_dtype(frame[column]):
             raise IdTypeError(f"MovieLens has whole numbers as {column}, not {frame[column].dtype}: convert them")
@@ -331,6 +328,9 @@ def _ratings_text(frame: pd.DataFrame, layout: str) -> pa.Buffer:
 
 def _movies_text(movies: pd.DataFrame, layout: str) -> bytes:
     _check_columns("movies", movies, ("item_id", "title", "genres"))
+    for text in (*movies["title"], *movies["genres"]):
+        if not isinstance(text, str) or "\r" in text or "\n" in text:
+            raise DataError(f"titles and genres are text of one line, not {text!r}")
     details = _details_100k if layout == "100k" else lambda title, genres: [genres or "(no genres listed)"]
     rows = [[str(i), t, *details(t, g)] for i, t, g in zip(movies["item_id"], movies["title"], movies["genres"])]
     if layout == "csv":
@@ -338,9 +338,10 @@ def _movies_text(movies: pd.DataFrame, layout: str) -> bytes:
         csv.writer(file, lineterminator="\n").writerows([["movieId", "title", "genres"], *rows])
         return file.getvalue().encode()
     separator, encoding = LAYOUTS[layout].separators[1], LAYOUTS[layout].encoding
-    for _, title, *_ in rows:
-        if "\n" in title or (title + separator).index(separator) < len(title):  # also "A:" before "::"
-            raise DataError(f"layout {layout!r} has {separator!r} between fields and cannot hold the title {title!r}")
+    for _, *texts in rows:
+        for text in texts:
+            if (text + separator).index(separator) < len(text):  # also "A:" before "::"
+                raise DataError(f"layout {layout!r} has {separator!r} between fields and cannot hold {text!r}")
     try:
         return b"".join((separator.join(row) + "\n").encode(encoding) for row in rows)
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ pyarrow reads; if it stumbles, the standard library's csv goes through the file 
 import csv
 import gzip
 import io
+import lzma
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,18 +28,19 @@ from saerec.validation import (
     EncodingError,
     FileFormatError,
     IdTypeError,
-    MissingColumnError,
     MissingIdError,
     NoHeaderError,
     NotANumberError,
     NotFiniteError,
     SeparatorError,
     TimestampError,
+    check_columns,
 )
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-INT = re.compile(r"\s*-?\d{1,18}\s*")
-CANONICAL_INT = r"0|-?[1-9]\d{0,17}"  # what an int prints as; 007 is text
+JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
+INT = re.compile(r"\s*-?[0-9]{1,18}\s*")
+CANONICAL_INT = r"0|-?[1-9][0-9]{0,17}"  # what an int prints as; 007 is text
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,17 @@ def read_text(
     if names is None:
         header, separator, names = _header(path, list(columns), separator, encoding)
     try:
-        with _open(path) as file:
+        with open_bytes(path, separator or "") as file:
             table = arrow_csv.read_csv(
                 file,
                 arrow_csv.ReadOptions(column_names=names, skip_rows=header, encoding=encoding),
                 arrow_csv.ParseOptions(
-                    delimiter=separator, quote_char='"' if quotes else False, newlines_in_values=quotes
+                    delimiter=_single(separator), quote_char='"' if quotes else False, newlines_in_values=quotes
                 ),
                 arrow_csv.ConvertOptions(
                     include_columns=list(columns),
                     column_types={name: column.type for name, column in columns.items() if column.type},
                     null_values=[],
-                    strings_can_be_null=False,
                 ),
             )
     except (pa.ArrowException, UnicodeError) as error:
@@ -113,6 +114,8 @@ def read_text(
     else:
         frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
+        if quotes and _n_quotes(path) % 2:
+            bad.append("quotes")
         if len(frame) and not bad:
             for name, column in columns.items():
                 if column is TEXT_ID:
@@ -130,66 +133,83 @@ def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
     MissingColumnError, FileFormatError
     """
     try:
-        there = parquet.read_schema(path).names
-        if not set(names) <= set(there):
-            raise missing_columns(str(path), names, there)
-        return parquet.read_table(path, columns=names).to_pandas(ignore_metadata=True, date_as_object=False)
-    except pa.ArrowException as error:
+        check_columns(names, parquet.read_schema(path).names, str(path))
+        table = parquet.read_table(path, columns=names)
+        table.validate(full=True)  # that text is UTF-8, for one
+        return table.to_pandas(ignore_metadata=True, date_as_object=False)
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:  # whatever pyarrow makes of odd bytes
         raise FileFormatError(f"{path} is a damaged Parquet file: {error}") from error
 
 
-def missing_columns(where: str, names: list[str], there: list) -> MissingColumnError:
-    """The error that tells which of the columns `names` are not `there`."""
-    missing = [name for name in names if name not in there]
-    return MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {', '.join(map(str, there))}")
-
-
 @contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
+def open_bytes(path: Path, separator: str = "") -> Iterator[BinaryIO]:
+    """The bytes of a file on disk or in a zip, decompressed; a separator of several characters replaced by `JOINT`."""
     try:
         with path.open("rb") as file, gzip.open(file) if path.name.endswith(".gz") else nullcontext(file) as content:
+            if len(separator) > 1:
+                content = io.BytesIO(content.read().replace(separator.encode(), JOINT.encode()))
             yield content
-    except (gzip.BadGzipFile, BadZipFile, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
+    except (RuntimeError, OSError) as error:  # in a zip: encrypted, or places that are not there
+        if isinstance(path, Path):
+            raise
+        raise FileFormatError(f"{path} cannot be unpacked: {error}") from error
 
 
 def _header(path: Path, wanted: list[str], separator: str | None, encoding: str) -> tuple[int, str, list[str]]:
     """Its last line (from 1), the separator, and the names of all columns."""
+    if separator and (not separator.isascii() or (len(separator) == 1 and separator in '"\r\n')):
+        raise SeparatorError(f"{path}: columns cannot be separated by {separator!r}")
     try:
-        with _open(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
+        with (
+            open_bytes(path, separator or "") as file,
+            io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines,
+        ):
             number, text = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
-    except LookupError as error:
-        raise EncodingError(f"{path} cannot be read: {error}") from error
+    except DataError:
+        raise
+    except (LookupError, ValueError) as error:
+        raise EncodingError(f"{path} cannot be read as {encoding}: {error}") from error
     if not number:
         raise EmptyDataError(f"{path} is empty")
     if "\ufffd" in text or "\0" in text:
         raise _encoding_error(path, encoding)
-    text = text.rstrip("\r\n")
+    text, where = text.rstrip("\r\n"), f"{path}, line {number}"
     try:
         splits = {
-            mark: [name.strip() for name in next(csv.reader([text], delimiter=mark))]
+            mark: [name.strip() for name in next(csv.reader([text], delimiter=_single(mark)))]
             for mark in ([separator] if separator else SEPARATORS)
         }
-    except (csv.Error, TypeError) as error:
-        raise SeparatorError(f"{path}, line {number} cannot be split by {separator!r}: {error}") from error
-    for mark, names in splits.items():
-        if set(wanted) <= set(names):
-            twice = [name for name in wanted if names.count(name) > 1]
-            if twice:
-                raise FileFormatError(f"{path}, line {number}: several columns are called {twice[0]}")
-            return number, mark, names
-    names = max(splits.values(), key=len)
+    except csv.Error as error:
+        raise FileFormatError(f"{where}: {error}") from error
+    fitting = [mark for mark, names in splits.items() if set(wanted) <= set(names)]
+    mark = fitting[0] if fitting else max(splits, key=lambda mark: len(splits[mark]))
+    names = splits[mark]
     if len(names) == 1:
         by = repr(separator) if separator else ", ".join(SEPARATORS.values())
         raise SeparatorError(
-            f"{path}, line {number}: {text[:80]!r} is not divided into columns by {by}; say by what with separator"
+            f"{where}: {text[:80]!r} is not divided into columns by {by}; "
+            "if it is no line to remove, say what divides it, read_ratings(…, separator=…)"
         )
-    if any(INT.fullmatch(name) for name in names):
+    if not fitting and any(INT.fullmatch(name) for name in names):
         raise NoHeaderError(
-            f"{path}, line {number}: {text[:80]!r} should be a header but holds numbers; "
+            f"{where}: {text[:80]!r} should be a header but holds numbers; "
             f"put a line with the names of the columns before it, such as {','.join(wanted)}"
         )
-    raise missing_columns(f"{path}, line {number}", wanted, names)
+    check_columns(wanted, names, where)
+    return number, mark, names
+
+
+def _single(separator: str) -> str:
+    return separator if len(separator) == 1 else JOINT
+
+
+def _n_quotes(path: Path) -> int:
+    with open_bytes(path) as file:
+        return sum(block.count(b'"') for block in iter(lambda: file.read(2**24), b""))
 
 
 def _is_sound(fields: pd.Series, column: Column) -> bool:
@@ -221,11 +241,19 @@ def _diagnosis(
     reason: str,
 ) -> DataError:
     """What is wrong with a file that could not be read: the first bad row, and how many are like it."""
-    first, alike, n_rows = None, 0, 0
+    first, alike, n_rows, end = None, 0, 0, 0
+    longest = csv.field_size_limit(2**31 - 1)
     try:
-        with _open(path) as file, io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines:
-            reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
+        with (
+            open_bytes(path, separator or "") as file,
+            io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines,
+        ):
+            how = (
+                {"quoting": csv.QUOTE_MINIMAL, "strict": _n_quotes(path) % 2} if quotes else {"quoting": csv.QUOTE_NONE}
+            )
+            reader = csv.reader(lines, delimiter=_single(separator), **how)
             for row in reader:
+                end = reader.line_num
                 if not row or reader.line_num <= header:
                     continue
                 n_rows += 1
@@ -236,7 +264,10 @@ def _diagnosis(
     except UnicodeError:
         return _encoding_error(path, encoding)
     except csv.Error as error:
-        return FileFormatError(f"{path}, line {reader.line_num}: {error}")
+        problem = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
+        return FileFormatError(f"{path}, line {end + 1}: {problem}; correct or remove it")
+    finally:
+        csv.field_size_limit(longest)
     if not n_rows:
         return EmptyDataError(f"{path} holds {'a header and ' if header else ''}no rows")
     if first is None:
@@ -270,7 +301,7 @@ def _problem(
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError:
     where = ""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode(encoding)
@@ -278,8 +309,8 @@ def _encoding_error(path: Path, encoding: str) -> EncodingError:
                 where = f", line {number}"
                 break
     return EncodingError(
-        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is with encoding, for example "
-        "'cp1252' (Windows) or 'utf-16' (Excel's Unicode text)"
+        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is, read_ratings(…, encoding='cp1252') for "
+        "files of Windows, 'utf-16' for Excel's Unicode text"
     )
 
 

@@ -258,7 +258,7 @@ def _train_epoch(
         x = nn.functional.dropout(data.network_input(batch), input_dropout)  # hides rating and mask of a cell together
         squared_error, count = masked_squared_error(batch.offset + data.unit * model(x), batch.ratings, batch.observed)
         optimizer.zero_grad()
-        (squared_error / count).backward()
+        (squared_error / (count * data.unit**2)).backward()  # in units, so that AdamW's eps is as small on any scale
         optimizer.step()
         scheduler.step()
 

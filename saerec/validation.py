@@ -3,6 +3,7 @@
 Every message says what is wrong, where, how often, and what to do about it. Nothing is dropped or repaired silently.
 """
 
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -89,6 +90,22 @@ class ListLengthError(DataError):
     """A list of fewer than one item was asked for."""
 
 
+def check_columns(wanted: Iterable[str], there: Iterable[str], where: str) -> None:
+    """Raise unless each of `wanted` is among `there` once; `where` begins the message.
+
+    Raises
+    ------
+    MissingColumnError, FileFormatError
+    """
+    there = list(there)
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {', '.join(map(str, there))}")
+    for name in wanted:
+        if there.count(name) > 1:
+            raise FileFormatError(f"{where}: several columns are called {name}")
+
+
 def check_ratings(frame: pd.DataFrame) -> None:
     """Raise unless `frame` is a usable rating table.
 
@@ -97,14 +114,9 @@ def check_ratings(frame: pd.DataFrame) -> None:
 
     Raises
     ------
-    MissingColumnError, EmptyDataError, NotANumberError, NotFiniteError, MissingIdError, IdTypeError
+    MissingColumnError, FileFormatError, EmptyDataError, NotANumberError, NotFiniteError, MissingIdError, IdTypeError
     """
-    missing = [column for column in RATING_COLUMNS if column not in frame.columns]
-    if missing:
-        raise MissingColumnError(
-            f"ratings need the columns {', '.join(RATING_COLUMNS)}; missing: {', '.join(missing)}; "
-            f"there are: {', '.join(map(str, frame.columns))}"
-        )
+    check_columns(RATING_COLUMNS, frame.columns, "the ratings")
     if len(frame) == 0:
         raise EmptyDataError("there are no ratings: the frame is empty")
     rating = frame["rating"]
@@ -186,8 +198,7 @@ def duplicate_error(frame: pd.DataFrame, twice: np.ndarray) -> DuplicateRatingEr
     user_id, item_id = (frame.loc[twice, name].tolist()[0] for name in ("user_id", "item_id"))
     return DuplicateRatingError(
         f"ratings of a (user, item) pair that was rated before: {twice.sum():,}, the first by user {user_id!r} of item "
-        f"{item_id!r}; "
-        'keep one of them, for example with read_ratings(…, duplicates="last")'
+        f"{item_id!r}; keep one of each, or let read_ratings or saerec run do it: duplicates can be last or mean"
     )
 
 
@@ -202,7 +213,7 @@ def _first(frame: pd.DataFrame, bad: np.ndarray) -> str:
 
 
 def kind_of_ids(ids: pd.Series | pd.Index) -> str:
-    """ "integer", "string", or whatever else pandas takes `ids` for."""
+    """What pandas takes `ids` for: "integer", "string", or something that is no id."""
     if isinstance(ids.dtype, pd.CategoricalDtype):
         ids = ids.dtype.categories
     return pd.api.types.infer_dtype(ids, skipna=False)

@@ -265,7 +265,7 @@ HOSTILE = {
     "up from inside": (make_zip({"ml-1M/../../evil": ""}), NOT_PLAIN),
     "up alone": (make_zip({"../evil": ""}), NOT_PLAIN),
     "here": (make_zip({"./evil": ""}), NOT_PLAIN),
-    "absolute": (make_zip({"/tmp/evil": ""}), NOT_PLAIN),
+    "absolute": (make_zip({"/evil": ""}), NOT_PLAIN),
     "drive": (make_zip({"C:/evil": ""}), NOT_PLAIN),
     "backslash": (make_zip({"ml-1M/..\\..\\evil": ""}), NOT_PLAIN),
     "symlink": (make_zip({"ml-1M/link": "/etc/passwd"}, (stat.S_IFLNK | 0o777,)), NOT_PLAIN),

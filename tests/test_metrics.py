@@ -116,3 +116,10 @@ def test_quantile_groups_keep_equal_values_together():
     assert groups.groupby(values).first().to_dict() == {0: "0–5", 5: "0–5", 7: "7–7"}
     assert groups.groupby(values).nunique().eq(1).all()
     assert metrics.quantile_groups([3, 3, 3]).tolist() == ["3–3"] * 3
+
+
+def test_quantile_groups_spell_out_large_whole_numbers_and_round_others():
+    assert (
+        metrics.quantile_groups(np.array([12_345_678, 12_345_679]), n_groups=1).tolist()[0] == "12,345,678–12,345,679"
+    )
+    assert metrics.quantile_groups(np.float32([-9.79, 3.3]), n_groups=1).tolist()[0] == "-9.79–3.3"

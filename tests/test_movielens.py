@@ -204,7 +204,7 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             NotANumberError,
             r"line 2: the rating is 'good', not a number",
         ),
-        ({"ratings.dat": "1::2::3\n"}, FileFormatError, r"line 1: 5 fields instead of 7"),
+        ({"ratings.dat": "1::2::3\n"}, FileFormatError, r"line 1: 3 fields instead of 4"),
         (
             {"u.data": "1\t2\t3\t4\n1\t2\t3\t4.5\n"},
             TimestampError,
@@ -247,6 +247,32 @@ def test_a_damaged_zip_says_so(tmp_path):
     Path(archive).write_bytes(content.replace(b"userId", b"usurId"))
     with pytest.raises(FileFormatError, match=r"archive\.zip.* is damaged: Bad CRC-32"):
         load_movielens(archive)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_any_damage_to_a_zip_is_an_error_of_ours_or_harmless(tmp_path, compression):
+    whole = write(tmp_path / "whole")
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w", compression) as packed:
+        for file in whole.iterdir():
+            packed.write(file, file.name)
+    content = archive.read_bytes()
+    right = load_movielens(archive)
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        archive.write_bytes(damaged)
+        try:
+            data = load_movielens(archive)
+        except (DataError, FileNotFoundError):
+            continue
+        pd.testing.assert_frame_equal(data.ratings, right.ratings)
+        pd.testing.assert_frame_equal(data.movies, right.movies)
+
+
+def test_the_current_folder_may_be_the_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(write(tmp_path / "here"))
+    assert len(load_movielens(".").ratings) == 1
 
 
 class TestCachedCopy:
@@ -298,6 +324,19 @@ class TestCachedCopy:
             assert load_movielens(folder).ratings["rating"].tolist() == [4.5]
         assert copy.read_bytes() == whole
         assert len(reads) == 5
+
+    def test_a_flipped_byte_is_noticed(self, folder, reads):
+        """Of what the ratings are in: the pages before the footer, where nothing else would be checked."""
+        rows = "".join(f"{user},{user % 7 + 1},{user % 9 / 2 + 0.5},{99 + user}\n" for user in range(500))
+        (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + rows)
+        right = load_movielens(folder).ratings
+        copy = folder / "ratings.csv.saerec.parquet"
+        whole = copy.read_bytes()
+        for position in range(4, len(whole) - 8, max(1, len(whole) // 150)):
+            flipped = bytearray(whole)
+            flipped[position] ^= 0x40
+            copy.write_bytes(flipped)
+            pd.testing.assert_frame_equal(load_movielens(folder).ratings, right)
 
     def test_where_none_can_be_written_the_text_is_read(self, folder, reads, monkeypatch):
         def refuse(*_):

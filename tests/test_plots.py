@@ -141,3 +141,9 @@ def test_show_displays_the_figure_with_its_alternative_text(monkeypatch):
     plots.show(ax, "two bars")
     assert shown == [(ax.figure, {"image/png": {"alt": "two bars"}})]
     assert not plt.fignum_exists(ax.figure.number)
+
+
+def test_a_table_leaves_out_columns_that_hold_nothing():
+    frame = pd.DataFrame({"a": [1, 2], "b": ["", ""], "c": [None, None], "d": ["", "x"]})
+    assert list(plots.table(frame, {"a": "{:.1f}", "b": "{}"}).data.columns) == ["a", "d"]
+    assert list(plots.table(frame.head(0)).data.columns) == ["a", "b", "c", "d"]

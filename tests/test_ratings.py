@@ -17,8 +17,8 @@ SIGNED_DENSE = [[0, 0, -1.5], [0, 0.5, 0], [4, 0, 0]]
 SIGNED_OBSERVED = [[False, False, True], [False, True, False], [True, False, True]]
 
 UNUSABLE = {
-    "missing: rating": SIGNED.drop(columns="rating"),
-    "missing: user_id, item_id": SIGNED[["rating"]],
+    "no column rating": SIGNED.drop(columns="rating"),
+    "no column user_id, item_id": SIGNED[["rating"]],
     "empty": SIGNED.iloc[:0],
     "missing or infinite ratings: 1, the first at index 2": SIGNED.assign(rating=[1, 2, np.nan, 3]),
     "missing or infinite ratings: 2, the first at index 1": SIGNED.assign(rating=[1, np.inf, 2, -np.inf]),
@@ -189,7 +189,7 @@ class TestSplitRatings:
             split_ratings(tastes, **options)
 
     def test_by_time_needs_times(self, tastes):
-        with pytest.raises(ValueError, match="needs the column timestamp"):
+        with pytest.raises(ValueError, match="no column timestamp"):
             split_ratings(tastes.drop(columns="timestamp"), by="time")
 
 

@@ -111,8 +111,10 @@ class TestReadTitles:
         titles = read_titles(path, pd.Series([8, 7, 11, 7]))
         expected = {"item_id": [7, 8, 11], "title": ["First", "Second", "11"], "genres": ["", "", ""]}
         assert titles.drop(columns="year").to_dict("list") == expected
+        path.write_text("title,item_id\n ,7\nSecond,8\n")
+        assert read_titles(path, pd.Series([8, 7]))["title"].tolist() == ["7", "Second"]
         assert titles["year"].isna().all() and titles["year"].dtype == pd.Int16Dtype()
-        assert read_titles(path, pd.Series(["07", "7"]))["title"].tolist() == ["07", "First"]
+        assert read_titles(path, pd.Series(["08", "8"]))["title"].tolist() == ["08", "Second"]
 
     def test_from_parquet_and_frames(self, tmp_path):
         frame = pd.DataFrame({"product": [7, 8], "name": ["A", None]})
@@ -144,6 +146,13 @@ def test_every_scale_is_served_alike(parts, orientation):
     np.testing.assert_allclose(points, (stars - 2.75) * (20 / 4.5), atol=2e-3)
     assert stars.std() > 0.1
     new = dict(zip(of_stars.item_ids[:4], [5.0, 0.5, 4.0, 3.0]))
+    rows = (np.array([0, 3]), np.float32([5, 1]), np.arange(6))
+    in_points = (rows[0], (rows[1] - 2.75) * (20 / 4.5), rows[2])
+    influence = of_stars._predictor.influence(*rows) * (20 / 4.5)
+    np.testing.assert_allclose(of_points._predictor.influence(*in_points), influence, atol=2e-3)
+    assert np.abs(influence).max() > 0.05
+    tiny = fit(*(frame.assign(rating=frame["rating"] * 1e-5) for frame in (train, valid)))
+    np.testing.assert_allclose(tiny.predict(test["user_id"], test["item_id"]) * 1e5, stars, atol=2e-3)
     lists = [of_stars.recommend_new(new), of_points.recommend_new({i: (r - 2.75) * (20 / 4.5) for i, r in new.items()})]
     assert lists[0]["item_id"].tolist() == lists[1]["item_id"].tolist()
     assert lists[0]["because_item_id"].equals(lists[1]["because_item_id"])

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from saerec import series
-from saerec.validation import ConstantRatingsError, DuplicateRatingError
+from saerec.validation import ConstantRatingsError, DuplicateRatingError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
 
@@ -239,8 +239,25 @@ class TestLoadDataset:
         with pytest.raises(ConstantRatingsError, match="all 3 ratings are 1"):
             series.load_dataset(str(path))
 
+    def test_a_missing_file_and_options_of_another_kind_of_data_are_named(self, shop):
+        with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.csv"):
+            series.load_dataset(str(shop / "nowhere.csv"))
+        names = {"user": "who", "item": "what", "rating": "stars"}
+        with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.csv"):
+            series.load_dataset(str(shop / "shop.csv"), **names, titles=str(shop / "none.csv"))
+        with pytest.raises(ValueError, match="are of a CSV or Parquet file; ml-latest-small is none"):
+            series.load_dataset("ml-latest-small", titles="titles.csv")
+
+    def test_bad_data_leave_an_earlier_run_alone(self, shop, notebooks):
+        (shop / "run").mkdir()
+        (shop / "run" / "scores.csv").write_text("old")
+        with pytest.raises(MissingColumnError, match="no column user_id, item_id, rating; there are: who, what"):
+            series.run(shop / "shop.csv", shop / "run", overwrite=True)
+        assert (shop / "run" / "scores.csv").read_text() == "old"
+
     @pytest.mark.parametrize(
-        ("dataset", "name"), [("shop.csv", "shop"), ("a/ml-25m.zip", "ml-25m"), ("b/r.csv.gz", "r"), ("c.d", "c.d")]
+        ("dataset", "name"),
+        [("shop.csv", "shop"), ("a/ml-25m.zip", "ml-25m"), ("b/r.csv.gz", "r"), ("c.d", "c.d"), ("v1.2.csv", "v1.2")],
     )
     def test_the_run_is_named_after_it(self, tmp_path, monkeypatch, dataset, name):
         monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """Whatever a file holds, a reader ends in a frame or in an error of ours."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,18 @@ anything = settings(
 
 
 @anything
-@given(content=CONTENTS, name=st.sampled_from(["r.csv", "r.csv.gz"]), timestamp=st.sampled_from([None, "when"]))
-@example(content=HEADER.encode() + b'1,2,3,"open', name="r.csv", timestamp=None)
-@example(content=HEADER.encode() + b"1,2,3,4\r2,2,3,4\r", name="r.csv", timestamp="when")
-@example(content=HEADER.encode() + b"1,2,3,99999999999999999999\n", name="r.csv", timestamp="when")
-def test_any_content_of_a_file_of_ratings(tmp_path, content, name, timestamp):
+@given(
+    content=CONTENTS,
+    name=st.sampled_from(["r.csv", "r.csv.gz"]),
+    timestamp=st.sampled_from([None, "when"]),
+    compressed=st.booleans(),
+)
+@example(content=HEADER.encode() + b'1,2,3,"open', name="r.csv", timestamp=None, compressed=False)
+@example(content=HEADER.encode() + b"1,2,3,4\r2,2,3,4\r", name="r.csv", timestamp="when", compressed=False)
+@example(content=HEADER.encode() + b"1,2,3,99999999999999999999\n", name="r.csv", timestamp="when", compressed=False)
+def test_any_content_of_a_file_of_ratings(tmp_path, content, name, timestamp, compressed):
     path = tmp_path / name
-    path.write_bytes(content)
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") and compressed else content)
     try:
         frame = read_ratings(path, timestamp=timestamp)
     except DataError as error:
@@ -81,7 +87,8 @@ def test_any_content_of_the_files_of_movielens(tmp_path, ratings, movies, header
         (tmp_path / name).unlink(missing_ok=True)
     headers = {"ratings.csv": "userId,movieId,rating,timestamp\n", "movies.csv": "movieId,title,genres\n"}
     for name, content in zip((ratings, movies), contents):
-        (tmp_path / name).write_bytes(headers.get(name, "").encode() * header + content)
+        content = headers.get(name.removesuffix(".gz"), "").encode() * header + content
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     if good == "ratings":
         (tmp_path / ratings).unlink()
         (tmp_path / "u.data").write_bytes(b"1\t2\t3\t4\n")
@@ -125,6 +132,33 @@ def test_what_pandas_wrote_is_read_back(tmp_path, ids, data):
         assert back["user_id"].astype(str).tolist() == list(users)
         assert back["item_id"].tolist() == list(items)
         np.testing.assert_array_equal(back["rating"], frame["rating"])
+
+
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
+def test_any_damage_to_a_parquet_file_is_an_error_of_ours_or_read(tmp_path, compression):
+    rows = pd.DataFrame(
+        {"user_id": [f"user {i}" for i in range(40)], "item_id": range(40), "rating": np.arange(40) / 8}
+    )
+    path = tmp_path / "r.parquet"
+    rows.to_parquet(path, index=False, compression=compression)
+    whole = path.read_bytes()
+    for position in range(4, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            assert len(read_ratings(path))
+        except DataError as error:
+            assert str(path) in str(error)
+
+
+def test_a_separator_may_be_several_characters(tmp_path):
+    path = tmp_path / "ratings.txt"
+    path.write_text("user_id::item_id::rating\n1::a:b::3\n2::c::4.5\n")
+    assert read_ratings(path, separator="::")["item_id"].tolist() == ["a:b", "c"]
+    path.write_text("user_id::item_id::rating\n1::a::3\n2::c\n")
+    with pytest.raises(DataError, match="line 3: 2 fields instead of 3"):
+        read_ratings(path, separator="::")
 
 
 def test_fields_may_hold_separators_quotes_and_lines(tmp_path):

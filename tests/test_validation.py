@@ -12,6 +12,7 @@ from saerec import (
     RatingMatrix,
     Recommender,
     read_ratings,
+    read_titles,
     split_ratings,
     top_users_and_items,
     user_rmse,
@@ -41,8 +42,8 @@ from saerec.validation import (
 )
 
 SAY_ENCODING = (
-    ": save it as UTF-8, or say what it is with encoding, for example 'cp1252' (Windows) or 'utf-16' "
-    "(Excel's Unicode text)"
+    ": save it as UTF-8, or say what it is, read_ratings(…, encoding='cp1252') for files of Windows, 'utf-16' for "
+    "Excel's Unicode text"
 )
 HEAD = "user_id,item_id,rating\n"
 
@@ -55,7 +56,8 @@ FILES = {
         "user,movie,rating\n1,2,3\n",
         {},
         MissingColumnError,
-        "{path}, line 1: no column user_id, item_id; there are: user, movie, rating",
+        "{path}, line 1: no column user_id, item_id; there are: user, movie, rating; say which they are with user, "
+        "item, rating and timestamp",
     ),
     "a column named twice": (
         "user_id,item_id,rating,rating\n1,2,3,4\n",
@@ -81,19 +83,38 @@ FILES = {
         {},
         SeparatorError,
         "{path}, line 1: 'user_id item_id rating' is not divided into columns by comma, semicolon, tab, bar; "
-        "say by what with separator",
+        "if it is no line to remove, say what divides it, read_ratings(…, separator=…)",
     ),
     "the wrong separator": (
         HEAD + "1,2,3\n",
         {"separator": ";"},
         SeparatorError,
-        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; say by what with separator",
+        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; if it is no line "
+        "to remove, say what divides it, read_ratings(…, separator=…)",
     ),
-    "a separator of two letters": (
+    "a separator that nothing can be divided by": (
         HEAD + "1,2,3\n",
-        {"separator": "::"},
+        {"separator": "§"},
         SeparatorError,
-        """{path}, line 1 cannot be split by '::': "delimiter" must be a 1-character string""",
+        "{path}: columns cannot be separated by '§'",
+    ),
+    "an unclosed quote in the last row": (
+        HEAD + '1,2,3\n1,"x,4\n1,3,5\n',
+        {},
+        FileFormatError,
+        "{path}, line 3: a quote is opened and never closed; correct or remove it",
+    ),
+    "an unclosed quote in a column that is not read": (
+        'user_id,item_id,rating,review\n1,2,3,fine\n1,4,4,"so-so\n1,3,5,bad\n',
+        {},
+        FileFormatError,
+        "{path}, line 3: a quote is opened and never closed; correct or remove it",
+    ),
+    "a bad rating after a field that is longer than csv allows": (
+        f"user_id,item_id,rating,review\n1,2,3,{'long ' * 30_000}\n1,4,bad,\n",
+        {},
+        NotANumberError,
+        "{path}, line 3: the rating is 'bad', not a number; correct or remove it",
     ),
     "latin-1": (
         HEAD.encode() + b"Ren\xe9,2,3\n",
@@ -111,7 +132,7 @@ FILES = {
         HEAD + "1,2,3\n",
         {"encoding": "klingon"},
         EncodingError,
-        "{path} cannot be read: unknown encoding: klingon",
+        "{path} cannot be read as klingon: unknown encoding: klingon",
     ),
     "a word for a rating": (
         HEAD + "1,2,3\n1,3,good\n\n2,3,bad\n",
@@ -168,7 +189,7 @@ FILES = {
         {},
         DuplicateRatingError,
         "{path}: ratings of a (user, item) pair that was rated before: 2, the first by user 7 of item 2; keep one of "
-        'them, for example with read_ratings(…, duplicates="last")',
+        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
     ),
     "milliseconds": (
         "user_id,item_id,rating,when\n1,2,3,978300760\n1,3,4,978300760000\n",
@@ -182,7 +203,7 @@ FILES = {
         {"timestamp": "when"},
         TimestampError,
         "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
-        "first '12/31/2020' at index 0; divide milliseconds by 1000",
+        "first '12/31/2020' at index 0; write them so",
     ),
     "no time": (
         "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,\n",
@@ -258,6 +279,21 @@ CALLS = {
         MissingIdError,
         "the frame: ratings without user_id: 1, the first at index 11; drop or repair them",
     ),
+    "two columns of ratings": (
+        lambda: RatingMatrix.from_frame(pd.concat([ratings(), ratings()[["rating"]]], axis=1)),
+        FileFormatError,
+        "the ratings: several columns are called rating",
+    ),
+    "blank ids": (
+        lambda: read_ratings(ratings(user_id=["a", " ", "b", ""])),
+        MissingIdError,
+        "the frame: ratings with a blank user_id: 2; drop or repair them",
+    ),
+    "titles of other items": (
+        lambda: read_titles(pd.DataFrame({"item_id": ["A1"], "title": ["Ant"]}), pd.Series(["a1"])),
+        UnknownIdError,
+        "the frame: none of its 1 ids with a title, for example 'A1', is among the rated ones, for example 'a1'",
+    ),
     "ids with fractions": (
         lambda: fit(ratings(item_id=[1.5, 2, 3, 4])),
         IdTypeError,
@@ -281,14 +317,14 @@ CALLS = {
     "rated twice": (
         lambda: RatingMatrix.from_frame(ratings(user_id=[1, 1, 1, 1])),
         DuplicateRatingError,
-        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of them, for "
-        'example with read_ratings(…, duplicates="last")',
+        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of "
+        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
     ),
     "rated in train and valid": (
         lambda: fit(ratings(), ratings().iloc[:1]),
         DuplicateRatingError,
-        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of them, for "
-        'example with read_ratings(…, duplicates="last")',
+        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of "
+        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
     ),
     "a cut that leaves nothing": (
         lambda: top_users_and_items(
@@ -310,7 +346,7 @@ CALLS = {
     "a split by time without times": (
         lambda: split_ratings(ratings(), by="time"),
         MissingColumnError,
-        "by='time' needs the column timestamp; there are: user_id, item_id, rating",
+        "by='time': no column timestamp; there are: user_id, item_id, rating",
     ),
     "one user": (
         lambda: fit(ratings(user_id=[1, 1, 1, 1], item_id=[1, 2, 3, 4])),
