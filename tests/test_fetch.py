@@ -273,6 +273,10 @@ HOSTILE = {
     "second folder": (make_zip({"ml-1M/a": "", "ml-2M/b": ""}), NOT_PLAIN),
     "no folder": (make_zip({"ratings.dat": ""}), NOT_PLAIN),
     "empty": (make_zip({}), NOT_PLAIN),
+    "no ratings": (
+        make_zip({"ml-1M/a/b/ratings.dat": "1::2::3::4\n", "ml-1M/README": ""}),
+        "holds no ratings of MovieLens",
+    ),
     "encrypted": (encrypted(), NOT_PLAIN),
     "bomb": (make_zip({"ml-1M/a": "0" * 600_000, "ml-1M/b": "0" * 600_000}), "would grow to 1,200,000 bytes"),
     "bomb that lies": (lying("0" * 2_000_000, claimed=1000), "is not a whole zip file"),

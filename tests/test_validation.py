@@ -205,6 +205,13 @@ FILES = {
         "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
         "first '12/31/2020' at index 0; write them so",
     ),
+    "a truth for a time": (
+        "user_id,item_id,rating,when\n1,2,3,true\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
+        "first True at index 0; write them so",
+    ),
     "no time": (
         "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,\n",
         {"timestamp": "when"},
