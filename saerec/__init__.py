@@ -27,7 +27,7 @@ from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.fetch import fetch_movielens
 from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, scores, user_rmse
 from saerec.model import SAE
-from saerec.movielens import find_titles, genre_table, load_movielens
+from saerec.movielens import find_titles, genre_table, load_movielens, movie_features
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
@@ -55,6 +55,7 @@ __all__ = [
     "load_movielens",
     "mae",
     "masked_squared_error",
+    "movie_features",
     "quantile_groups",
     "read_ratings",
     "read_titles",

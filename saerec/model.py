@@ -24,6 +24,8 @@ class SAE(nn.Module):
         Share of the last hidden layer that is dropped in training.
     output_gain : float
         Factor of the output layer's initial weights: below 1, training starts near zero.
+    n_features : int
+        Inputs after the `n_items` that are read and not reconstructed.
     """
 
     def __init__(
@@ -33,15 +35,16 @@ class SAE(nn.Module):
         activation: type[nn.Module] = nn.Sigmoid,
         dropout: float = 0.0,
         output_gain: float = 1.0,
+        n_features: int = 0,
     ):
         super().__init__()
         if isinstance(hidden_dims, int):
             raise ValueError(f"hidden_dims is a sequence, such as ({hidden_dims},), not {hidden_dims}")
-        dims = (n_items, *hidden_dims)
-        if len(dims) < 2 or min(dims) < 1:
+        dims = (n_items + n_features, *hidden_dims)
+        if len(dims) < 2 or min(n_items, *dims) < 1 or n_features < 0:
             raise ValueError(
                 "an SAE needs at least one input and one hidden layer of at least one unit, "
-                f"not n_items={n_items}, hidden_dims={tuple(hidden_dims)}"
+                f"not n_items={n_items}, hidden_dims={tuple(hidden_dims)}, n_features={n_features}"
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is a share, at least 0 and below 1, not {dropout}")
@@ -56,6 +59,17 @@ class SAE(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstructed rows: (B, n_items) float32 from (B, n_items) float32."""
-        code = self.hidden(x)  # (B, n_items) -> (B, H)
+        """Reconstructed rows: (B, n_items) float32 from (B, n_items + n_features) float32."""
+        code = self.hidden(x)  # (B, n_items + n_features) -> (B, H)
         return self.output(code)  # (B, H) -> (B, n_items)
+
+    def leave_one_out(self, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        """The outputs at N cells, each from its row of `x` with that cell set to 0: (N,) float32.
+
+        A cell enters the first layer as one term of a sum, so it is taken from the sum and nothing before is repeated.
+        """
+        first, *later = self.hidden
+        code = first(x)[rows] - first.weight.T[cols] * x[rows, cols, None]  # (N, H)
+        for layer in later:
+            code = layer(code)
+        return (code * self.output.weight[cols]).sum(dim=1) + self.output.bias[cols]

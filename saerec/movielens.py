@@ -88,6 +88,25 @@ def genre_table(ratings: pd.DataFrame, movies: pd.DataFrame) -> pd.DataFrame:
     return totals.assign(mean_rating=totals["stars"] / totals["n_ratings"]).drop(columns="stars")
 
 
+def movie_features(movies: pd.DataFrame) -> pd.DataFrame:
+    """Genres and years as numbers that a network can read: a frame of float32 indexed by item_id.
+
+    A column for every genre, 1 if the movie is of it; and one for every decade, 1 in its first year and less before and
+    after: ``exp(-((year - decade) / 6)²)``. What is not known is 0 throughout. For `Recommender.fit`.
+
+    Parameters
+    ----------
+    movies : DataFrame
+        With item_id, genres (as "Comedy|Drama") and year. Of a movie that stands twice the first counts.
+    """
+    movies = movies.drop_duplicates("item_id").set_index("item_id")
+    genres = movies["genres"].fillna("").str.get_dummies("|").drop(columns="", errors="ignore")
+    years = movies["year"].astype(float)
+    decades = np.arange(years.min() // 10 * 10, years.max() + 10, 10) if years.notna().any() else []
+    bumps = {f"{decade:.0f}s": np.exp(-(((years - decade) / 6) ** 2)).fillna(0) for decade in decades}
+    return pd.concat([genres, pd.DataFrame(bumps, index=movies.index)], axis=1).astype(np.float32)
+
+
 def find_titles(movies: pd.DataFrame, titles: list[str]) -> list:
     """The item ids of the movies with these titles: whole, or a part that one title alone has, in any case of letters.
 

@@ -66,7 +66,7 @@ class UserPredictor:
         values, observed = torch.zeros(1, n_items), torch.zeros(1, n_items, dtype=torch.bool)
         values[0, cols] = torch.from_numpy(np.asarray(ratings, dtype=np.float32))
         observed[0, cols] = True
-        return Batch(*(tensor.to(self.rows.device) for tensor in (values, observed, offset)))
+        return Batch(*(tensor.to(self.rows.device) for tensor in (values, observed, offset, torch.zeros(1, 0))))
 
 
 class ItemPredictor:
@@ -86,12 +86,13 @@ class ItemPredictor:
         *,
         ridge: float = 100.0,
         mask_weight: float = 2.0,
+        features: np.ndarray | None = None,
         device: str = "cpu",
     ):
         self.ratings = ratings
         self.baseline = baseline
         self.ridge = ridge
-        rows = RatingRows(ratings.T, baseline.T, mask_weight=mask_weight, device=device)
+        rows = RatingRows(ratings.T, baseline.T, mask_weight=mask_weight, features=features, device=device)
         self.codes = self._encode(model, rows)
         self.centred_codes = self.codes - self.codes.mean(axis=0)
         self.weights = rows.unit * model.output.weight.detach().cpu().numpy()  # (U, H), stars

@@ -25,6 +25,7 @@ from saerec.validation import (
     RATING_COLUMNS,
     UnknownIdError,
     check_fitted,
+    check_item_features,
     check_learnable,
     check_list_length,
     check_ratings,
@@ -50,6 +51,8 @@ class Recommender:
         Shares hidden in training: of the last hidden layer, of the observed cells of a row.
     mask_weight : float, units
         How strongly the network sees *which* cells are observed: `saerec.training.RatingRows`.
+    feature_weight : float
+        What the item features given to `fit` are multiplied by before the network reads them.
     shrinkage : float, ratings
         Of the biases: `saerec.BiasBaseline`.
     n_epochs, batch_size, lr, weight_decay, patience
@@ -71,6 +74,8 @@ class Recommender:
         One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds.
     best_epoch : int
         The epoch, from 1, of the weights in use.
+    item_features : DataFrame or None
+        As given to `fit`.
     ratings : RatingMatrix of shape (U, I)
         What the weights in use were trained on, and predictions are made from.
     seen : RatingMatrix of shape (U, I)
@@ -91,6 +96,7 @@ class Recommender:
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         mask_weight: float = 2.0,
+        feature_weight: float = 6.0,
         shrinkage: float = 5.0,
         n_epochs: int = 40,
         batch_size: int = 64,
@@ -107,6 +113,7 @@ class Recommender:
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.mask_weight = mask_weight
+        self.feature_weight = feature_weight
         self.shrinkage = shrinkage
         self.n_epochs = n_epochs
         self.batch_size = batch_size
@@ -123,6 +130,7 @@ class Recommender:
         train: pd.DataFrame,
         valid: pd.DataFrame | None = None,
         *,
+        item_features: pd.DataFrame | None = None,
         checkpoint_dir: str | os.PathLike | None = None,
         resume: bool = False,
         progress: bool = False,
@@ -134,30 +142,39 @@ class Recommender:
         train, valid : DataFrame
             With the columns user_id, item_id and rating; no (user, item) pair twice, in one or across both. Without
             `valid` nothing is chosen: the weights are those of the last epoch.
+        item_features : DataFrame, optional
+            What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
+            to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
+            read as all zeros. ``orientation="item"`` only.
         checkpoint_dir, resume, progress
             See `saerec.training.fit`; of the training that chooses the epoch.
 
         Raises
         ------
         DataError
-            What `check_ratings` and `check_learnable` find wrong, or a (user, item) pair that stands twice.
+            What `check_ratings` and `check_learnable` find wrong, a (user, item) pair that stands twice, or features
+            that are no numbers, that stand twice for an item, or that none of the items has.
         ValueError
-            A setting out of range, or training that diverged.
+            A setting out of range, item features with ``orientation="user"``, or training that diverged.
         """
         if self.orientation not in ("item", "user"):
             raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
+        if item_features is not None and self.orientation == "user":
+            raise ValueError("item_features describe rows that are items: leave them out with orientation='user'")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
         check_learnable(train)
+        if item_features is not None:
+            check_item_features(item_features, train["item_id"])
         every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
         seen = RatingMatrix.from_frame(every)
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
         options = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
-        baseline, model, history = self._train(ratings, valid_matrix, **options)
-        self.history = history
+        baseline, model, history = self._train(ratings, valid_matrix, item_features, **options)
+        self.history, self.item_features = history, item_features
         self._keep(ratings, seen, baseline, model, training.best_epoch(history))
         if self.refit and valid is not None:
             self.refit_on(every, progress=progress)
@@ -170,17 +187,17 @@ class Recommender:
         """
         n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
         matrix = RatingMatrix.from_frame(ratings)
-        baseline, model, _ = self._train(matrix, None, stop_after=n_epochs, progress=progress)
+        baseline, model, _ = self._train(matrix, None, self.item_features, stop_after=n_epochs, progress=progress)
         self._keep(matrix, matrix, baseline, model, n_epochs)
         return self
 
     def _train(
-        self, ratings: RatingMatrix, valid: RatingMatrix | None, **options
+        self, ratings: RatingMatrix, valid: RatingMatrix | None, item_features: pd.DataFrame | None, **options
     ) -> tuple[BiasBaseline, SAE, pd.DataFrame]:
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = self._new_model(ratings)
+            model = self._new_model(ratings, item_features)
         by_item = self.orientation == "item"
         history = training.fit(
             model,
@@ -188,6 +205,7 @@ class Recommender:
             valid.T if by_item and valid is not None else valid,
             baseline=baseline.T if by_item else baseline,
             mask_weight=self.mask_weight,
+            features=self._features(ratings, item_features),
             input_dropout=self.input_dropout,
             n_epochs=self.n_epochs,
             batch_size=self.batch_size,
@@ -206,15 +224,24 @@ class Recommender:
         """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
         options = {"mask_weight": self.mask_weight, "device": self.device}
         if self.orientation == "item":
+            options["features"] = self._features(ratings, self.item_features)
             self._predictor = ItemPredictor(model, ratings, baseline, ridge=self.ridge, **options)
         else:
             self._predictor = UserPredictor(model, ratings, baseline, **options)
         self.ratings, self.seen, self.baseline, self.model, self.best_epoch = ratings, seen, baseline, model, best_epoch
 
-    def _new_model(self, ratings: RatingMatrix) -> SAE:
+    def _new_model(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE:
         n_columns = ratings.n_users if self.orientation == "item" else ratings.n_items
+        n_features = 0 if item_features is None else item_features.shape[1]
         # A tenth of the usual output weights: training starts at the biases.
-        return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1)
+        return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1, n_features=n_features)
+
+    def _features(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> np.ndarray | None:
+        """What the network reads of each item besides its ratings: (I, F) float32."""
+        if item_features is None:
+            return None
+        aligned = item_features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
+        return self.feature_weight * aligned
 
     @property
     def user_ids(self) -> pd.Index:
@@ -442,6 +469,9 @@ class Recommender:
         tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         tensors["user_bias"] = torch.from_numpy(self.baseline.user_bias)
         tensors["item_bias"] = torch.from_numpy(self.baseline.item_bias)
+        if self.item_features is not None:
+            aligned = self.item_features.reindex(self.item_ids, fill_value=0).to_numpy(dtype=np.float32)
+            tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
         for name, matrix in (("ratings", self.ratings), ("seen", self.seen)):
             if name == "ratings" or matrix is not self.ratings:
                 for part in CSR_PARTS:
@@ -459,6 +489,7 @@ class Recommender:
             "mean": self.baseline.mean,
             "history": history.where(history.notna(), None).to_dict("records"),
             "ids": {name: list(index) for name, index in ids.items() if name not in tensors},
+            "features": [] if self.item_features is None else [str(name) for name in self.item_features.columns],
             "sha256": hashlib.sha256(blob).hexdigest(),
         }
         text = json.dumps(description, indent=1, ensure_ascii=False, default=lambda value: value.tolist())  # numpy's
@@ -523,7 +554,11 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     baseline = BiasBaseline(shrinkage=recommender.shrinkage)
     baseline.mean = description["mean"]
     baseline.user_bias, baseline.item_bias = tensors["user_bias"].numpy(), tensors["item_bias"].numpy()
-    model = recommender._new_model(ratings)
+    recommender.item_features = None
+    if "item_features" in tensors:
+        values, names = tensors["item_features"].numpy(), description["features"]
+        recommender.item_features = pd.DataFrame(values, index=item_ids, columns=names)
+    model = recommender._new_model(ratings, recommender.item_features)
     model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
     recommender.history = pd.DataFrame(description["history"]).astype({"valid_rmse": float})
     recommender._keep(ratings, matrices.get("seen", ratings), baseline, model.to(device), description["best_epoch"])

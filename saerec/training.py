@@ -22,17 +22,21 @@ from tqdm import tqdm
 
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
-from saerec.metrics import masked_squared_error
+from saerec.metrics import masked_squared_error, rmse
+from saerec.model import SAE
 from saerec.ratings import RatingMatrix
+
+N_LEFT_OUT = 100_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few rows of a rating matrix, written out; all Tensors are of shape (B, I)."""
+    """A few rows of a rating matrix, written out; Tensors of shape (B, I) but for the features."""
 
     ratings: Tensor  # float32, stars; 0 where unobserved
     observed: Tensor  # bool
     offset: Tensor  # float32, stars; what the baseline predicts
+    features: Tensor  # (B, F) float32; what else the network reads of a row
 
 
 class RatingRows:
@@ -52,6 +56,8 @@ class RatingRows:
         Fitted to `ratings`. None: the network predicts ratings, not deviations, for every row and column.
     mask_weight : float, units
         0: the network does not see which cells are rated, except where the deviation is not 0.
+    features : ndarray of shape (U, F), float32, optional
+        What the network reads of each row besides its ratings.
     device : str
 
     Attributes
@@ -61,11 +67,18 @@ class RatingRows:
     """
 
     def __init__(
-        self, ratings: RatingMatrix, baseline: BiasBaseline | None, *, mask_weight: float = 2.0, device: str = "cpu"
+        self,
+        ratings: RatingMatrix,
+        baseline: BiasBaseline | None,
+        *,
+        mask_weight: float = 2.0,
+        features: np.ndarray | None = None,
+        device: str = "cpu",
     ):
         self.ratings = ratings
         self.baseline = baseline
         self.mask_weight = mask_weight
+        self.features = np.zeros((ratings.n_users, 0), dtype=np.float32) if features is None else features
         self.device = device
         lowest, highest = ratings.scale
         self.unit = (highest - lowest) / 4.5 or 1.0
@@ -77,11 +90,13 @@ class RatingRows:
         offset = torch.zeros(1, 1)
         if self.baseline is not None:
             offset = torch.from_numpy(self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)))
-        return Batch(ratings.to(self.device), observed.to(self.device), offset.to(self.device))
+        features = torch.from_numpy(self.features[rows])
+        return Batch(*(tensor.to(self.device) for tensor in (ratings, observed, offset, features)))
 
     def network_input(self, batch: Batch) -> Tensor:
-        """What the network reads: (B, I) float32."""
-        return torch.where(batch.observed, (batch.ratings - batch.offset) / self.unit + self.mask_weight, 0.0)
+        """What the network reads: (B, I + F) float32."""
+        cells = torch.where(batch.observed, (batch.ratings - batch.offset) / self.unit + self.mask_weight, 0.0)
+        return torch.cat([cells, batch.features], dim=1)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -90,19 +105,23 @@ class RatingRows:
         Where the row or the column has no rating, what a baseline knows stands alone.
         """
         model.eval()
-        output = self.unit * model(self.network_input(batch))  # (B, I)
-        if self.baseline is not None:
-            output = torch.where(batch.observed.any(dim=1, keepdim=True) & self._known_cols, output, 0.0)
-        return batch.offset + output
+        return batch.offset + torch.where(self.known(batch), self.unit * model(self.network_input(batch)), 0.0)
+
+    def known(self, batch: Batch) -> Tensor:
+        """Where the network has a say: (B, I) bool. Everywhere, if there is no baseline."""
+        if self.baseline is None:
+            return torch.ones_like(batch.observed)
+        return batch.observed.any(dim=1, keepdim=True) & self._known_cols
 
 
 def fit(
-    model: nn.Module,
+    model: SAE,
     train: RatingMatrix,
     valid: RatingMatrix | None = None,
     *,
     baseline: BiasBaseline | None = None,
     mask_weight: float = 2.0,
+    features: np.ndarray | None = None,
     input_dropout: float = 0.3,
     n_epochs: int = 40,
     batch_size: int = 64,
@@ -123,13 +142,18 @@ def fit(
     weight decay on weight matrices only and a one-cycle learning rate (Smith and Topin, 2018). Afterwards `model` holds
     the weights of the best epoch by `valid`, or of the last epoch without it.
 
+    A rating that the network reads raises what it writes in that cell, for being rated says something too; so it writes
+    too little in the cells where nothing is known. How much is measured on the training ratings, each predicted from
+    its row without it, and the mean of these leave-one-out errors is added to the output biases of the weights that are
+    kept of an epoch. Training itself goes on without it.
+
     Parameters
     ----------
-    model : module mapping (B, I) to (B, I)
-        Its initial weights are the caller's.
+    model : SAE
+        With I outputs, and as many more inputs as there are features. Its initial weights are the caller's.
     train, valid : RatingMatrix of shape (U, I)
         With the same ids. Predictions for `valid` are made from the rows of `train`.
-    baseline, mask_weight
+    baseline, mask_weight, features
         See `RatingRows`.
     input_dropout : float in [0, 1)
         Share of the input's cells hidden in training; the others are scaled up to keep the expected sum (Srivastava et
@@ -187,7 +211,8 @@ def fit(
         csr = None if matrix is None else matrix.csr
         settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
-    data = RatingRows(train, baseline, mask_weight=mask_weight, device=device)
+    settings["features"] = None if features is None else _fingerprint(features)
+    data = RatingRows(train, baseline, mask_weight=mask_weight, features=features, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
     optimizer, scheduler = _optimizer(model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size))
@@ -216,7 +241,7 @@ def fit(
                 # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same numbers.
                 torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
                 _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
-            train_rmse, valid_rmse = _evaluate(model, data, valid, batch_size)
+            train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size)
             if not np.isfinite(train_rmse):
                 raise ValueError(
                     f"training diverged in epoch {epoch}: the error is {train_rmse}; try a lower lr than {lr}"
@@ -224,10 +249,12 @@ def fit(
             seconds = time.perf_counter() - start
             row = {"epoch": epoch, "train_rmse": train_rmse, "valid_rmse": valid_rmse, "seconds": seconds}
             history.append(row)
+            weights = _weights(model)
+            weights["output.bias"] += unseen_error
             if best_epoch(pd.DataFrame(history)) == epoch:
-                best_weights = _weights(model)
+                best_weights = weights
             if checkpoint_dir is not None:
-                _save_checkpoint(checkpoint_dir, settings, model, optimizer, scheduler, history)
+                _save_checkpoint(checkpoint_dir, weights, settings, model, optimizer, scheduler, history)
             errors = {"train_rmse": train_rmse} | ({} if valid is None else {"valid_rmse": valid_rmse})
             bar.set_postfix({name: f"{error:.4f}" for name, error in errors.items()}, refresh=False)
             bar.update()
@@ -263,23 +290,36 @@ def _train_epoch(
         scheduler.step()
 
 
-def _evaluate(model: nn.Module, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float]:
-    """RMSE of the training and the validation ratings, both predicted from the rows of `data`."""
-    sums, counts = np.zeros(2), np.zeros(2)
+@torch.no_grad()
+def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float, float]:
+    """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
+    model.eval()
+    parts = [data.ratings] if valid is None else [data.ratings, valid]
+    found: list[list] = [
+        [] for _ in parts
+    ]  # of each rating what it is, what is predicted, whether the network has a say
+    left_out = []  # rating - output, units
+    every = -(-data.ratings.n_ratings // N_LEFT_OUT)
     for start in range(0, data.ratings.n_users, batch_size):
         rows = np.arange(start, min(start + batch_size, data.ratings.n_users))
         batch = data.batch(rows)
-        prediction = data.predict(model, batch).clamp(*data.ratings.scale)
-        targets = [(batch.ratings, batch.observed)]
-        if valid is not None:
-            targets.append(tuple(torch.from_numpy(array).to(data.device) for array in valid.dense(rows)))
-        for i, (ratings, observed) in enumerate(targets):
-            squared_error, count = masked_squared_error(prediction, ratings, observed)
-            sums[i] += squared_error.item()
-            counts[i] += count
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: no validation ratings
-        train_rmse, valid_rmse = np.sqrt(sums / counts)
-    return float(train_rmse), float(valid_rmse)
+        cells = [positions[::every] for positions in batch.observed.nonzero(as_tuple=True)]
+        target = (batch.ratings - batch.offset)[cells[0], cells[1]] / data.unit
+        left_out.append(target - model.leave_one_out(data.network_input(batch), *cells))
+        predicted, known = data.predict(model, batch).cpu(), data.known(batch).cpu()
+        for ratings, part in zip(found, parts):
+            rating, observed = map(torch.from_numpy, part.dense(rows))
+            ratings.append(torch.stack([rating[observed], predicted[observed], known[observed]]))
+    unseen_error = torch.cat(left_out).double().mean().item()
+    errors = [math.nan, math.nan]  # without validation ratings, or if training diverged
+    if not math.isfinite(unseen_error):
+        return *errors, unseen_error
+    for i, ratings in enumerate(found):
+        rating, predicted, known = torch.cat(ratings, dim=1)
+        if len(rating):
+            predicted += data.unit * unseen_error * known
+            errors[i] = rmse(rating, predicted.clamp(*data.ratings.scale))
+    return *errors, unseen_error
 
 
 def _optimizer(model: nn.Module, lr: float, weight_decay: float, total_steps: int) -> tuple[Optimizer, LRScheduler]:
@@ -317,12 +357,17 @@ def _epoch_file(checkpoint_dir: Path, epoch: int) -> Path:
 
 
 def _save_checkpoint(
-    checkpoint_dir: Path, settings: dict, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, history: list
+    checkpoint_dir: Path,
+    weights: dict[str, Tensor],
+    settings: dict,
+    model: SAE,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    history: list,
 ) -> None:
-    weights = model.state_dict()
     state = {
         "settings": settings,
-        "model": weights,
+        "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scheduler": scheduler.state_dict(),
         "history": history,

@@ -80,6 +80,10 @@ class ConstantRatingsError(DataError):
     """All ratings are equal: there is no taste to learn."""
 
 
+class DuplicateItemError(DataError):
+    """An item is described twice."""
+
+
 class UnknownIdError(DataError, KeyError):
     """A user or an item has no rating in the training data."""
 
@@ -200,6 +204,30 @@ def duplicate_error(frame: pd.DataFrame, twice: np.ndarray) -> DuplicateRatingEr
         f"ratings of a (user, item) pair that was rated before: {twice.sum():,}, the first by user {user_id!r} of item "
         f"{item_id!r}; keep one of each, or let read_ratings or saerec run do it: duplicates can be last or mean"
     )
+
+
+def check_item_features(features: pd.DataFrame, item_ids: pd.Series) -> None:
+    """Raise unless `features` holds finite numbers for each item once, and for some of `item_ids`.
+
+    Raises
+    ------
+    NotANumberError, NotFiniteError, DuplicateItemError, UnknownIdError
+    """
+    for name, dtype in features.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(dtype):
+            raise NotANumberError(f"the item feature {name} holds {dtype}, not numbers: pandas.get_dummies makes flags")
+    bad = ~np.isfinite(features.to_numpy(dtype=np.float32, na_value=np.nan)).all(axis=1)
+    if bad.any():
+        raise NotFiniteError(
+            f"items with missing or infinite features: {bad.sum():,}, {_first(features, bad)}; fill or drop them"
+        )
+    twice = features.index.duplicated()
+    if twice.any():
+        raise DuplicateItemError(f"items described twice: {twice.sum():,}, {_first(features, twice)}; keep one of each")
+    if not features.index.isin(item_ids.unique()).any():
+        raise UnknownIdError(
+            f"none of the {len(features):,} items described has a rating: the index of the features is to hold item ids"
+        )
 
 
 def check_list_length(k: int | None) -> None:

@@ -80,3 +80,27 @@ def test_dropout_is_a_share(dropout):
 def test_one_number_of_hidden_units_is_refused():
     with pytest.raises(ValueError, match=r"hidden_dims is a sequence, such as \(500,\), not 500"):
         SAE(4, 500)
+
+
+@pytest.mark.parametrize("hidden_dims", [(5,), (6, 3)])
+def test_left_out_is_as_if_the_cell_had_been_zero(hidden_dims):
+    model = SAE(4, hidden_dims, dropout=0.5, n_features=2).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 6)
+    rows, cols = torch.tensor([0, 2, 2, 1]), torch.tensor([3, 0, 1, 1])
+    expected = []
+    for row, col in zip(rows, cols):
+        without = x[row].clone()
+        without[col] = 0
+        expected.append(model(without)[col])
+    torch.testing.assert_close(model.leave_one_out(x, rows, cols), torch.stack(expected))
+
+
+def test_features_are_read_and_not_written():
+    model = SAE(4, (3,), n_features=2)
+    x = torch.randn(5, 6)
+    assert model(x).shape == (5, 4)
+    other = x.clone()
+    other[:, 4:] += 1
+    assert not torch.equal(model(x), model(other))

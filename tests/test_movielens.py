@@ -404,3 +404,26 @@ def test_a_folder_without_ratings_does_not_hide_the_data_set_of_its_name(tmp_pat
     (tmp_path / "ml-latest-small").mkdir()
     monkeypatch.chdir(tmp_path)
     assert len(load_movielens("ml-latest-small").ratings) == 100_004
+
+
+def test_features_are_genres_and_decades():
+    movies = pd.DataFrame(
+        {
+            "item_id": [7, 3, 9, 7],
+            "genres": ["Comedy|Drama", "", "Drama", "Horror"],
+            "year": pd.array([1990, 1996, None, 2001], dtype="Int16"),
+        }
+    )
+    features = saerec.movie_features(movies)
+    distant = {years: np.exp(-((years / 6) ** 2)) for years in (4, 6, 10)}
+    expected = pd.DataFrame(
+        {"Comedy": [1, 0, 0], "Drama": [1, 0, 1], "1990s": [1, distant[6], 0], "2000s": [distant[10], distant[4], 0]},
+        index=pd.Index([7, 3, 9], name="item_id"),
+        dtype=np.float32,
+    )
+    pd.testing.assert_frame_equal(features, expected)
+
+
+def test_no_genres_and_no_years_are_no_features(tmp_path):
+    movies = pd.DataFrame({"item_id": [7, 3], "genres": ["", ""], "year": pd.array([None, None], dtype="Int16")})
+    assert saerec.movie_features(movies).shape == (2, 0)

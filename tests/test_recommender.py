@@ -117,6 +117,48 @@ class TestFit:
         assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.fixture
+def features() -> pd.DataFrame:
+    """Two numbers for each of the 24 items of `tastes`."""
+    numbers = np.random.default_rng(0).random((24, 2))
+    return pd.DataFrame(numbers, index=10 + 3 * np.arange(24) ** 2, columns=["x", "y"])
+
+
+class TestItemFeatures:
+    def test_are_read_by_id(self, parts, features):
+        rec = quick().fit(*parts[:2], item_features=features)
+        shuffled = quick().fit(*parts[:2], item_features=features.sample(frac=1, random_state=0))
+        assert_frame_equal(rec.recommend(k=3), shuffled.recommend(k=3), check_exact=True)
+        without = quick().fit(*parts[:2])
+        swapped = quick().fit(*parts[:2], item_features=features.set_axis(features.index[::-1]))
+        for other in (without, swapped):
+            assert not rec.recommend(k=3)["score"].equals(other.recommend(k=3)["score"])
+
+    def test_what_is_not_described_is_zero(self, parts, features):
+        few = features.iloc[3:8]
+        padded = few.reindex(features.index, fill_value=0.0)
+        scores = [quick().fit(*parts[:2], item_features=frame).recommend(k=3, because=False) for frame in (few, padded)]
+        assert_frame_equal(*scores, check_exact=True)
+
+    def test_are_weighted(self, parts, features):
+        once = quick(feature_weight=2.0).fit(*parts[:2], item_features=features)
+        twice = quick(feature_weight=1.0).fit(*parts[:2], item_features=2 * features)
+        assert_frame_equal(once.recommend(k=3), twice.recommend(k=3), check_exact=True)
+
+    def test_are_saved_and_used_when_refitted(self, parts, features, tmp_path):
+        rec = quick(refit=False).fit(*parts[:2], item_features=features)
+        rec.save(tmp_path)
+        loaded = load(tmp_path)
+        assert_frame_equal(loaded.recommend(k=3), rec.recommend(k=3), check_exact=True)
+        whole = pd.concat(parts[:2])
+        assert_frame_equal(loaded.refit_on(whole).recommend(k=3), rec.refit_on(whole).recommend(k=3), check_exact=True)
+        assert rec.model.hidden[0].in_features == rec.ratings.n_users + 2
+
+    def test_a_row_that_is_a_user_has_none(self, parts, features):
+        with pytest.raises(ValueError, match="item_features describe rows that are items"):
+            quick(orientation="user").fit(*parts[:2], item_features=features)
+
+
 class TestPredict:
     def test_the_unknown_are_predicted_by_the_biases(self, rec, parts):
         known_user, known_item = parts[0]["user_id"].iloc[0], parts[0]["item_id"].iloc[0]

@@ -207,6 +207,47 @@ class TestFit:
             case.fit(valid=RatingMatrix.from_frame(parts[1]))
 
 
+class TestUnseenError:
+    """What the network says of a cell it does not see is right on average over the training ratings."""
+
+    @pytest.mark.parametrize("features", [False, True])
+    def test_the_mean_leave_one_out_error_is_zero(self, case, features):
+        features = np.full((case.train.n_users, 2), 0.5, dtype=np.float32) if features else None
+        model = new_model(case.train.n_items, n_features=0 if features is None else 2)
+        case.fit(model, valid=None, features=features)
+        data = RatingRows(case.train, case.baseline, features=features)
+        batch = data.batch(np.arange(case.train.n_users))
+        errors, plain = [], []
+        for row, col in zip(*np.nonzero(batch.observed.numpy())):  # one at a time, the cell truly taken away
+            alone = data.batch(np.array([row]))
+            alone.observed[0, col] = False
+            with torch.no_grad():
+                written = model(data.network_input(alone))[0, col].item()
+            errors.append(batch.ratings[row, col].item() - batch.offset[row, col].item() - written)
+            plain.append(batch.ratings[row, col].item() - data.predict(model, batch)[row, col].item())
+        assert np.mean(errors) == pytest.approx(0, abs=1e-5)
+        assert abs(np.mean(plain)) > 1e-3  # of what it sees it is not
+
+    def test_a_sample_of_the_ratings_serves_where_there_are_many(self, case, monkeypatch):
+        whole, _ = case.fit(valid=None)
+        monkeypatch.setattr(saerec.training, "N_LEFT_OUT", case.train.n_ratings // 2)
+        sample, _ = case.fit(valid=None)
+        difference = (sample.output.bias - whole.output.bias).detach()
+        assert difference.std() < 1e-6 < abs(difference.mean()) < 0.2
+        assert torch.equal(sample.output.weight, whole.output.weight)
+
+    @pytest.mark.parametrize("batch_size", [8, 500])
+    def test_is_in_stars_on_any_scale(self, case, batch_size):
+        def biases(train):
+            model, history = case.fit(train=train, valid=None, baseline=BiasBaseline().fit(train), n_epochs=2)
+            return model.output.bias.detach(), history["train_rmse"]
+
+        wide = RatingMatrix(10 * case.train.csr, case.train.user_ids, case.train.item_ids)
+        (bias, errors), (same_bias, wide_errors) = biases(case.train), biases(wide)
+        torch.testing.assert_close(bias, same_bias, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(10 * errors, wide_errors, rtol=1e-4)
+
+
 class TestRatingRows:
     def test_the_cold_are_predicted_by_the_baseline_alone(self, case):
         model, _ = case.fit(n_epochs=2)
@@ -266,9 +307,9 @@ class TestCheckpoints:
         expected_model, expected = case.fit(new_model(case.train.n_items, dropout=0.3), **options)
         save = saerec.training._save_checkpoint
 
-        def interrupted(directory, settings, model, optimizer, scheduler, history):
+        def interrupted(directory, weights, settings, model, optimizer, scheduler, history):
             if when == "after" or len(history) < 3:
-                save(directory, settings, model, optimizer, scheduler, history)
+                save(directory, weights, settings, model, optimizer, scheduler, history)
             if len(history) == 3:
                 raise KeyboardInterrupt
 
@@ -308,6 +349,7 @@ class TestCheckpoints:
             ("valid", {"valid": None}),
             ("baseline", {"baseline": BiasBaseline(shrinkage=9)}),
             ("baseline", {"baseline": None}),
+            ("features", {"features": np.zeros((40, 0), dtype=np.float32)}),
         ],
     )
     def test_resuming_with_another_setting_is_refused_by_its_name(self, case, tmp_path, name, options):

@@ -21,6 +21,7 @@ from saerec import (
 from saerec.validation import (
     ConstantRatingsError,
     DataError,
+    DuplicateItemError,
     DuplicateRatingError,
     EmptyDataError,
     EncodingError,
@@ -259,6 +260,10 @@ def fit(frame: pd.DataFrame, valid: pd.DataFrame | None = None) -> Recommender:
     return Recommender(hidden_dims=(2,), n_epochs=1).fit(frame, valid)
 
 
+def described(features: pd.DataFrame) -> Recommender:
+    return Recommender(hidden_dims=(2,), n_epochs=1).fit(ratings(), item_features=features)
+
+
 # What is done, the error, and its message.
 CALLS = {
     "a frame without ratings": (
@@ -320,6 +325,26 @@ CALLS = {
         lambda: fit(ratings(), ratings(user_id=["1", "1", "2", "2"])),
         IdTypeError,
         "the column user_id holds mixed-integer values: ids are whole numbers or text, all of one kind",
+    ),
+    "features that are text": (
+        lambda: described(pd.DataFrame({"genre": ["a", "b"]}, index=[5, 6], dtype=object)),
+        NotANumberError,
+        "the item feature genre holds object, not numbers: pandas.get_dummies makes flags",
+    ),
+    "features that are missing": (
+        lambda: described(pd.DataFrame({"year": [1.0, np.nan]}, index=[5, 6])),
+        NotFiniteError,
+        "items with missing or infinite features: 1, the first at index 6; fill or drop them",
+    ),
+    "an item described twice": (
+        lambda: described(pd.DataFrame({"year": [1.0, 2.0]}, index=[5, 5])),
+        DuplicateItemError,
+        "items described twice: 1, the first at index 5; keep one of each",
+    ),
+    "features of other items": (
+        lambda: described(pd.DataFrame({"year": [1.0, 2.0]})),
+        UnknownIdError,
+        "none of the 2 items described has a rating: the index of the features is to hold item ids",
     ),
     "rated twice": (
         lambda: RatingMatrix.from_frame(ratings(user_id=[1, 1, 1, 1])),
