@@ -16,6 +16,7 @@ Modules, each importing only from those above it:
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
 - `training`: fit, history, checkpoints, best epoch
+- `choice`: ChoiceModel, what people choose to watch
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
@@ -23,9 +24,21 @@ Modules, each importing only from those above it:
 - `series`: runs the notebooks (papermill); imported on its own
 """
 
-from saerec.baselines import BiasBaseline, fit_baselines
+from saerec.baselines import BiasBaseline, fit_baselines, same_list_for_all
+from saerec.choice import ChoiceModel
 from saerec.fetch import fetch_movielens
-from saerec.metrics import error_by, mae, masked_squared_error, quantile_groups, rmse, scores, user_rmse
+from saerec.metrics import (
+    error_by,
+    list_scores,
+    mae,
+    masked_squared_error,
+    ndcg,
+    quantile_groups,
+    recall,
+    rmse,
+    scores,
+    user_rmse,
+)
 from saerec.model import SAE
 from saerec.movielens import find_titles, genre_table, load_movielens, movie_features
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
@@ -39,6 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SAE",
     "BiasBaseline",
+    "ChoiceModel",
     "DataError",
     "Dataset",
     "RatingMatrix",
@@ -51,15 +65,19 @@ __all__ = [
     "fit",
     "fit_baselines",
     "genre_table",
+    "list_scores",
     "load",
     "load_movielens",
     "mae",
     "masked_squared_error",
     "movie_features",
+    "ndcg",
     "quantile_groups",
     "read_ratings",
     "read_titles",
+    "recall",
     "rmse",
+    "same_list_for_all",
     "scores",
     "split_ratings",
     "top_users_and_items",

@@ -10,6 +10,7 @@ import pandas as pd
 
 import saerec
 from saerec import fetch, series
+from saerec.recommender import RANKINGS
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
 that `saerec run --dataset` finds. What is there already is left alone; an interrupted download starts anew.
@@ -118,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     recommend.add_argument("--run", required=True, type=Path, metavar="DIR", help="a run's folder")
     recommend.add_argument("--user", required=True, metavar="ID", help="the user's id in the data")
+    recommend.add_argument(
+        "--rank-by", choices=RANKINGS, help="what the best are: liked and likely to be chosen, or one of them"
+    )
     recommend.add_argument("-k", type=int, default=10, help="how many (default: %(default)s)")
     recommend.set_defaults(command=_recommend)
     return parser
@@ -156,13 +160,15 @@ def _recommend(options: argparse.Namespace) -> None:
     user = _as_id(options.user, recommender.user_ids)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        top = recommender.recommend([user], k=options.k, movies=movies, seen=rated)
+        top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
     for warning in said:
         print(f"saerec: {warning.message}", file=sys.stderr)
     if top.empty:
         return
-    print(f"user {options.user}: the {len(top)} unseen movies with the highest predicted rating")
-    table = top[["rank", "score", "n_ratings", "title", "genres", "because_title"]].fillna("")
+    print(f"user {options.user}: the best {len(top)} of what they have not rated")
+    table = top[["rank", "score", *({"chance"} & set(top)), "n_ratings", "title", "genres", "because_title"]].fillna("")
+    if "chance" in table:
+        table["chance"] = table["chance"].map("{:.1%}".format)
     table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})
     print(table.to_string(index=False, float_format="{:.2f}".format))
 

@@ -1,11 +1,12 @@
-"""Errors in stars. Sums and counts first, one division at the end: an average of averages is not an average."""
+"""Errors in stars, and what lists are worth. Sums and counts first, one division at the end."""
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from saerec.validation import MissingIdError
+from saerec.ratings import RatingMatrix
+from saerec.validation import EmptyDataError, MissingIdError
 
 
 def masked_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, int]:
@@ -56,6 +57,77 @@ def scores(rating: np.ndarray, predicted: np.ndarray, user_ids: np.ndarray) -> d
         "user_rmse": user_rmse(rating, predicted, user_ids),
         "mae": mae(rating, predicted),
     }
+
+
+def ndcg(lists: pd.DataFrame, relevant: pd.DataFrame, k: int = 10) -> float:
+    """The mean over users of the normalised discounted cumulative gain of their lists' first `k` places.
+
+    A relevant item at rank r gains 1 / log2(r + 1) (Järvelin and Kekäläinen, TOIS 2002), and the sum is divided by that
+    of the best possible list. Users with relevant items and no list count as 0, users without relevant items not at
+    all.
+
+    Parameters
+    ----------
+    lists : DataFrame
+        With user_id, rank (from 1) and item_id, as `Recommender.recommend` returns it.
+    relevant : DataFrame
+        With user_id and item_id, each pair once: what should have been in the lists.
+    """
+    hits = _hits(lists, relevant, k)
+    gain = (1 / np.log2(hits["rank"] + 1)).groupby(hits["user_id"]).sum()
+    best = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    wanted = relevant.groupby("user_id").size()
+    return float((gain.reindex(wanted.index, fill_value=0) / best[wanted.clip(upper=k) - 1]).mean())
+
+
+def recall(lists: pd.DataFrame, relevant: pd.DataFrame, k: int = 10) -> float:
+    """The mean over users of the share of their relevant items that stand in the first `k` places of their lists.
+
+    Users are counted as by `ndcg`.
+    """
+    wanted = relevant.groupby("user_id").size()
+    found = _hits(lists, relevant, k).groupby("user_id").size()
+    return float((found.reindex(wanted.index, fill_value=0) / wanted).mean())
+
+
+def list_scores(lists: pd.DataFrame, held_out: pd.DataFrame, ratings: RatingMatrix, k: int = 10) -> dict[str, float]:
+    """What lists are worth, by name, against held-out ratings.
+
+    Parameters
+    ----------
+    lists : DataFrame
+        Of all users that `held_out` has: user_id, rank and item_id; at least `k` places where there are so many items.
+    held_out : DataFrame
+        user_id, item_id and rating. Relevant are the ratings in the top two ninths of the scale of `ratings`: 4 stars
+        and more of 0.5 to 5.
+    ratings : RatingMatrix
+        What the lists were made from.
+
+    Returns
+    -------
+    dict
+        ndcg and recall of the first k places; coverage, the share of all items that stand in a list; popularity, the
+        mean number of ratings of a listed item; and novelty, in bits, the mean of -log2 of the share of users who
+        rated it (Zhou et al., PNAS 2010), an item without ratings counting as one with one.
+    """
+    lowest, highest = ratings.scale
+    relevant = held_out[held_out["rating"] >= lowest + (highest - lowest) * 7 / 9]
+    if relevant.empty:
+        raise EmptyDataError("no held-out rating is in the top two ninths of the scale: there is nothing to find")
+    first = lists[lists["rank"] <= k]
+    counts = ratings.item_counts[ratings.item_ids.get_indexer(first["item_id"])]
+    return {
+        "ndcg": ndcg(lists, relevant, k),
+        "recall": recall(lists, relevant, k),
+        "coverage": first["item_id"].nunique() / ratings.n_items,
+        "popularity": float(counts.mean()),
+        "novelty": float(-np.log2(np.maximum(counts, 1) / ratings.n_users).mean()),
+    }
+
+
+def _hits(lists: pd.DataFrame, relevant: pd.DataFrame, k: int) -> pd.DataFrame:
+    pair = ["user_id", "item_id"]
+    return lists.loc[lists["rank"] <= k, [*pair, "rank"]].merge(relevant[pair], on=pair)
 
 
 def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.Categorical) -> pd.DataFrame:

@@ -113,6 +113,12 @@ class RatingMatrix:
         """The lowest and the highest observed rating, stars."""
         return float(self.csr.data.min()), float(self.csr.data.max())
 
+    @property
+    def unit(self) -> float:
+        """The step that divides the scale as a star divides 0.5 to 5: (highest - lowest) / 4.5; 1 if all are equal."""
+        lowest, highest = self.scale
+        return (highest - lowest) / 4.5 or 1.0
+
     @cached_property
     def popular_first(self) -> np.ndarray:
         """The columns by number of ratings, most first, of equals the lower first: ndarray of shape (I,), int64."""

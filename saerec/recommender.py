@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import warnings
@@ -17,6 +18,7 @@ from scipy import sparse
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
+from saerec.choice import ChoiceModel
 from saerec.files import save_atomically
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, UserPredictor
@@ -34,6 +36,7 @@ from saerec.validation import (
 FORMAT = 1  # of the files that `save` writes
 CSR_PARTS = ("data", "indices", "indptr")
 USERS_AT_A_TIME = 256
+RANKINGS = ("rating", "popularity", "both")
 
 
 class Recommender:
@@ -60,6 +63,11 @@ class Recommender:
     ridge : float
         Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
         `recommend_new`.
+    rank_by : {"both", "rating", "popularity"}
+        What lists are ordered by. "both": how much they would like an item and whether they would choose it, the
+        predicted rating in units of the scale (`RatingMatrix.unit`) + log of the chance that `ChoiceModel` gives it.
+        "rating": the predicted rating alone. "popularity": the predicted rating in units + log(1 + number of ratings)
+        / 2. With "rating" or "popularity" no `ChoiceModel` is fitted.
     refit : bool
         Whether `fit`, having chosen the epoch on the validation ratings, trains once more on training and validation
         ratings together for that many epochs.
@@ -84,6 +92,8 @@ class Recommender:
     baseline : BiasBaseline
         Fitted to `ratings`.
     model : SAE
+    choice : ChoiceModel or None
+        Fitted to `ratings`, with ``rank_by="both"``.
     scale : tuple of two floats
         The lowest and the highest rating of `ratings`, to which predictions are clipped.
     """
@@ -104,6 +114,7 @@ class Recommender:
         weight_decay: float = 4.0,
         patience: int | None = None,
         ridge: float = 100.0,
+        rank_by: str = "both",
         refit: bool = True,
         seed: int = 0,
         device: str = "cpu",
@@ -121,6 +132,7 @@ class Recommender:
         self.weight_decay = weight_decay
         self.patience = patience
         self.ridge = ridge
+        self.rank_by = rank_by
         self.refit = refit
         self.seed = seed
         self.device = device
@@ -159,6 +171,7 @@ class Recommender:
         """
         if self.orientation not in ("item", "user"):
             raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
+        _check_ranking(self.rank_by)
         if item_features is not None and self.orientation == "user":
             raise ValueError("item_features describe rows that are items: leave them out with orientation='user'")
         if valid is not None and len(valid) == 0:
@@ -175,7 +188,8 @@ class Recommender:
         options = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
         baseline, model, history = self._train(ratings, valid_matrix, item_features, **options)
         self.history, self.item_features = history, item_features
-        self._keep(ratings, seen, baseline, model, training.best_epoch(history))
+        choice = None if self.refit and valid is not None else self._fit_choice(ratings)
+        self._keep(ratings, seen, baseline, model, training.best_epoch(history), choice)
         if self.refit and valid is not None:
             self.refit_on(every, progress=progress)
         return self
@@ -188,8 +202,11 @@ class Recommender:
         n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
         matrix = RatingMatrix.from_frame(ratings)
         baseline, model, _ = self._train(matrix, None, self.item_features, stop_after=n_epochs, progress=progress)
-        self._keep(matrix, matrix, baseline, model, n_epochs)
+        self._keep(matrix, matrix, baseline, model, n_epochs, self._fit_choice(matrix))
         return self
+
+    def _fit_choice(self, ratings: RatingMatrix) -> ChoiceModel | None:
+        return ChoiceModel(seed=self.seed, device=self.device).fit(ratings) if self.rank_by == "both" else None
 
     def _train(
         self, ratings: RatingMatrix, valid: RatingMatrix | None, item_features: pd.DataFrame | None, **options
@@ -219,7 +236,13 @@ class Recommender:
         return baseline, model, history
 
     def _keep(
-        self, ratings: RatingMatrix, seen: RatingMatrix, baseline: BiasBaseline, model: SAE, best_epoch: int
+        self,
+        ratings: RatingMatrix,
+        seen: RatingMatrix,
+        baseline: BiasBaseline,
+        model: SAE,
+        best_epoch: int,
+        choice: ChoiceModel | None,
     ) -> None:
         """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
         options = {"mask_weight": self.mask_weight, "device": self.device}
@@ -229,6 +252,7 @@ class Recommender:
         else:
             self._predictor = UserPredictor(model, ratings, baseline, **options)
         self.ratings, self.seen, self.baseline, self.model, self.best_epoch = ratings, seen, baseline, model, best_epoch
+        self.choice = choice
 
     def _new_model(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE:
         n_columns = ratings.n_users if self.orientation == "item" else ratings.n_items
@@ -299,11 +323,12 @@ class Recommender:
         user_ids: Iterable | None = None,
         k: int | None = 10,
         *,
+        rank_by: str | None = None,
         seen: pd.DataFrame | Iterable[pd.DataFrame] = (),
         movies: pd.DataFrame | None = None,
         because: bool = True,
     ) -> pd.DataFrame:
-        """The `k` items with the highest predicted rating that each user has not rated.
+        """The `k` best of the items that each user has not rated.
 
         Parameters
         ----------
@@ -311,6 +336,8 @@ class Recommender:
             Left out: all users.
         k : int, optional
             None: all unseen items. A user with fewer unseen items gets these, and a warning says so.
+        rank_by : {"both", "rating", "popularity"}, optional
+            What the best are: see the class. Left out: as the recommender was made.
         seen : DataFrame or several
             More (user_id, item_id) pairs never to recommend, such as the test ratings. All ratings given to `fit` are
             seen.
@@ -324,10 +351,11 @@ class Recommender:
         Returns
         -------
         DataFrame
-            user_id, rank (from 1), item_id, score (predicted rating, stars, float32), n_ratings (of the item),
-            because_item_id, then the columns of `movies` and because_title. Ordered by prediction before clipping to
-            `scale`, so that equal scores at the end of the scale are still in order; of equals the item with more
-            ratings comes first, then the one earlier in `item_ids`.
+            user_id, rank (from 1), item_id, score (predicted rating, stars, float32), with a `ChoiceModel` chance (that
+            this is what they rate next, of all items without a rating of theirs in `ratings`, float32), n_ratings (of
+            the item), because_item_id, then the columns of `movies` and because_title. Ordered by prediction before
+            clipping to `scale`, so that equal scores at the end of the scale are still in order; of equals the item
+            with more ratings comes first, then the one earlier in `item_ids`.
 
         Raises
         ------
@@ -338,6 +366,7 @@ class Recommender:
         """
         self._fitted()
         check_list_length(k)
+        rank_by = self._ranking(rank_by)
         user_ids = self.user_ids if user_ids is None else pd.Index([user_ids] if np.isscalar(user_ids) else user_ids)
         rows = self.user_ids.get_indexer(user_ids)
         if (rows < 0).any():
@@ -350,18 +379,26 @@ class Recommender:
         lists = []
         for start in range(0, len(rows), USERS_AT_A_TIME):
             chunk = rows[start : start + USERS_AT_A_TIME]
-            for row, scores in zip(chunk, self._predictor.scores(chunk)):
-                best = self._best(scores, seen_items[[row]].indices, k, f"user {self.user_ids[row]}")
+            chances = itertools.repeat(None) if self.choice is None else self.choice.log_chances(chunk)
+            for row, scores, log_chances in zip(chunk, self._predictor.scores(chunk), chances):
+                keys = self._keys(scores, log_chances, rank_by)
+                best = self._best(keys, seen_items[[row]].indices, k, f"user {self.user_ids[row]}")
                 rated = self.ratings.csr[[row]]
-                recommended = self._list(best, scores, rated.indices, rated.data, because)
+                recommended = self._list(best, scores, log_chances, rated.indices, rated.data, because)
                 recommended.insert(0, "user_id", self.user_ids[np.full(len(best), row)])
                 lists.append(recommended)
         if not lists:  # of nobody: the columns alone
-            return self.recommend(self.user_ids[:1], k=1, movies=movies, because=because).head(0)
+            return self.recommend(self.user_ids[:1], k=1, rank_by=rank_by, movies=movies, because=because).head(0)
         return _with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
-        self, ratings: Mapping, k: int | None = 10, *, movies: pd.DataFrame | None = None, because: bool = True
+        self,
+        ratings: Mapping,
+        k: int | None = 10,
+        *,
+        rank_by: str | None = None,
+        movies: pd.DataFrame | None = None,
+        because: bool = True,
     ) -> pd.DataFrame:
         """The list of somebody who was not in the data, without retraining.
 
@@ -373,7 +410,7 @@ class Recommender:
         ----------
         ratings : mapping of item id to rating, stars
             None at all gives what the biases say.
-        k, movies, because
+        k, rank_by, movies, because
             See `recommend`.
 
         Returns
@@ -392,6 +429,7 @@ class Recommender:
         """
         self._fitted()
         check_list_length(k)
+        rank_by = self._ranking(rank_by)
         cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
         if (cols < 0).any():
             item_id = list(ratings)[int(np.argmax(cols < 0))]
@@ -406,8 +444,23 @@ class Recommender:
                     f"the rating {value} of item {item_id!r} is not on the scale of the data, {low:g} to {high:g}"
                 )
         scores = self._predictor.new_user_scores(cols, values)
-        best = self._best(scores, cols, k, "somebody new")
-        return _with_titles(self._list(best, scores, cols, values, because), movies)
+        log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
+        best = self._best(self._keys(scores, log_chances, rank_by), cols, k, "somebody new")
+        return _with_titles(self._list(best, scores, log_chances, cols, values, because), movies)
+
+    def _ranking(self, rank_by: str | None) -> str:
+        rank_by = self.rank_by if rank_by is None else rank_by
+        _check_ranking(rank_by)
+        if rank_by == "both" and self.choice is None:
+            raise ValueError(f"this recommender was fitted with rank_by={self.rank_by!r}: rank_by='both' needs a fit")
+        return rank_by
+
+    def _keys(self, scores: np.ndarray, log_chances: np.ndarray | None, rank_by: str) -> np.ndarray:
+        """What a list is ordered by: (I,)."""
+        if rank_by == "rating":
+            return scores
+        other = log_chances if rank_by == "both" else np.log1p(self.ratings.item_counts) / 2
+        return scores / self.ratings.unit + other
 
     def _seen_items(self, frames: Iterable[pd.DataFrame]) -> sparse.csr_array:
         """What nobody is recommended again: stored where seen, (U, I)."""
@@ -420,18 +473,24 @@ class Recommender:
         rows, cols = map(np.concatenate, zip(*pairs))
         return sparse.coo_array((np.ones(len(rows), dtype=bool), (rows, cols)), shape=self.seen.shape).tocsr()
 
-    def _best(self, scores: np.ndarray, seen: np.ndarray, k: int | None, whose: str) -> np.ndarray:
-        """The columns of the `k` highest scores that are not in `seen`."""
-        unseen = np.ones(len(scores), dtype=bool)
+    def _best(self, keys: np.ndarray, seen: np.ndarray, k: int | None, whose: str) -> np.ndarray:
+        """The columns of the `k` highest keys that are not in `seen`."""
+        unseen = np.ones(len(keys), dtype=bool)
         unseen[seen] = False
         candidates = self.ratings.popular_first[unseen[self.ratings.popular_first]]  # the order in which ties stay
-        best = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+        best = candidates[np.argsort(-keys[candidates], kind="stable")[:k]]
         if k is not None and len(best) < k:
             warnings.warn(f"{whose} has only {len(best)} unseen items, so the list is shorter than k={k}", stacklevel=3)
         return best
 
     def _list(
-        self, best: np.ndarray, scores: np.ndarray, cols: np.ndarray, values: np.ndarray, because: bool
+        self,
+        best: np.ndarray,
+        scores: np.ndarray,
+        log_chances: np.ndarray | None,
+        cols: np.ndarray,
+        values: np.ndarray,
+        because: bool,
     ) -> pd.DataFrame:
         """The result frame for the columns in `best`, for a person who gave `values` to the items at `cols`."""
         frame = pd.DataFrame(
@@ -442,6 +501,8 @@ class Recommender:
                 "n_ratings": self.ratings.item_counts[best],
             }
         )
+        if log_chances is not None:
+            frame.insert(3, "chance", np.exp(log_chances[best]))
         if because:
             reasons = self._reasons(best, cols, values)
             nullable = "Int64" if pd.api.types.is_integer_dtype(self.item_ids.dtype) else object
@@ -469,6 +530,9 @@ class Recommender:
         tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         tensors["user_bias"] = torch.from_numpy(self.baseline.user_bias)
         tensors["item_bias"] = torch.from_numpy(self.baseline.item_bias)
+        if self.choice is not None:
+            weights = self.choice.model.state_dict()
+            tensors |= {f"choice.{name}": tensor.cpu().contiguous() for name, tensor in weights.items()}
         if self.item_features is not None:
             aligned = self.item_features.reindex(self.item_ids, fill_value=0).to_numpy(dtype=np.float32)
             tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
@@ -559,10 +623,26 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
         values, names = tensors["item_features"].numpy(), description["features"]
         recommender.item_features = pd.DataFrame(values, index=item_ids, columns=names)
     model = recommender._new_model(ratings, recommender.item_features)
-    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    model.load_state_dict(_part(tensors, "model."))
+    choice = None
+    if recommender.rank_by == "both":
+        choice = ChoiceModel(seed=recommender.seed, device=device)
+        choice.ratings, choice.model = ratings, choice.new_model(ratings.n_items)
+        choice.model.load_state_dict(_part(tensors, "choice."))
+        choice.model.to(device)
     recommender.history = pd.DataFrame(description["history"]).astype({"valid_rmse": float})
-    recommender._keep(ratings, matrices.get("seen", ratings), baseline, model.to(device), description["best_epoch"])
+    seen = matrices.get("seen", ratings)
+    recommender._keep(ratings, seen, baseline, model.to(device), description["best_epoch"], choice)
     return recommender
+
+
+def _part(tensors: dict, prefix: str) -> dict:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_ranking(rank_by: str) -> None:
+    if rank_by not in RANKINGS:
+        raise ValueError(f"rank_by must be one of {', '.join(map(repr, RANKINGS))}, not {rank_by!r}")
 
 
 def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:

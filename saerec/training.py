@@ -46,8 +46,8 @@ class RatingRows:
     tells the network *which* cells are rated, which says as much about a movie as how well it is liked. The network's
     output, times the unit, is added to the offset.
 
-    The unit makes all scales alike: it is the step that divides the scale of the ratings as a star divides 0.5 to 5,
-    where it is 1; for ratings from 1 to 100 it is 22. So the same settings serve every scale.
+    The unit, `RatingMatrix.unit`, makes all scales alike: 1 for ratings from 0.5 to 5, 22 for 1 to 100. So the same
+    settings serve every scale.
 
     Parameters
     ----------
@@ -60,10 +60,6 @@ class RatingRows:
         What the network reads of each row besides its ratings.
     device : str
 
-    Attributes
-    ----------
-    unit : float, stars
-        (highest rating - lowest rating) / 4.5; 1 if all are equal.
     """
 
     def __init__(
@@ -80,8 +76,7 @@ class RatingRows:
         self.mask_weight = mask_weight
         self.features = np.zeros((ratings.n_users, 0), dtype=np.float32) if features is None else features
         self.device = device
-        lowest, highest = ratings.scale
-        self.unit = (highest - lowest) / 4.5 or 1.0
+        self.unit = ratings.unit
         self._known_cols = torch.from_numpy(ratings.item_counts > 0).to(device)
 
     def batch(self, rows: np.ndarray) -> Batch:
@@ -215,7 +210,9 @@ def fit(
     data = RatingRows(train, baseline, mask_weight=mask_weight, features=features, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
-    optimizer, scheduler = _optimizer(model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size))
+    optimizer, scheduler = optimizer_and_schedule(
+        model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size)
+    )
     history: list[dict] = []
     best_weights = _weights(model)
     if checkpoint_dir is not None:
@@ -239,7 +236,7 @@ def fit(
             start = time.perf_counter()
             with torch.random.fork_rng():
                 # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same numbers.
-                torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+                torch.manual_seed(epoch_seed(seed, epoch))
                 _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
             train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size)
             if not np.isfinite(train_rmse):
@@ -322,7 +319,15 @@ def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_si
     return *errors, unseen_error
 
 
-def _optimizer(model: nn.Module, lr: float, weight_decay: float, total_steps: int) -> tuple[Optimizer, LRScheduler]:
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's random numbers: one for each seed of a training and each of its epochs."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def optimizer_and_schedule(
+    model: nn.Module, lr: float, weight_decay: float, total_steps: int
+) -> tuple[Optimizer, LRScheduler]:
+    """AdamW, whose weight decay spares the biases, and the one-cycle learning rate up to `lr`."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]

@@ -19,6 +19,7 @@ ORDER = [
     "model",
     "metrics",
     "training",
+    "choice",
     "original",
     "prediction",
     "recommender",
@@ -29,7 +30,7 @@ ORDER = [
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
-    "torch": {"model", "metrics", "training", "original", "prediction", "recommender"},
+    "torch": {"model", "metrics", "training", "choice", "original", "prediction", "recommender"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import saerec
 from saerec import BiasBaseline, RatingMatrix, fit_baselines
 
 HAND = pd.DataFrame(
@@ -96,3 +97,14 @@ def test_permuted_users_have_permuted_biases(tastes, matrix):
 def test_negative_shrinkage_is_refused(matrix):
     with pytest.raises(ValueError, match="shrinkage must not be negative"):
         BiasBaseline(shrinkage=-1).fit(matrix)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_the_same_list_for_all_leaves_out_what_each_has_rated(k):
+    frame = pd.DataFrame({"user_id": [1, 1, 2, 3], "item_id": [10, 11, 11, 12], "rating": [1.0, 2.0, 3.0, 4.0]})
+    lists = saerec.same_list_for_all(RatingMatrix.from_frame(frame), np.array([1.0, 0.5, 1.0]), k)
+    # of the equals 10 and 12, each rated once, the one that stands first; then 11
+    expected = {1: [12], 2: [10, 12], 3: [10, 11]}
+    found = {user: list(group["item_id"]) for user, group in lists.groupby("user_id")}
+    assert found == {user: items[:k] for user, items in expected.items()}
+    assert all(list(group["rank"]) == list(range(1, len(group) + 1)) for _, group in lists.groupby("user_id"))

@@ -32,8 +32,8 @@ def run(tmp_path_factory):
 def test_recommend_prints_a_table_of_unseen_titles(run, capsys):
     assert main(["recommend", "--run", str(run), "--user", "105", "-k", "4"]) == 0
     first, header, *rows = capsys.readouterr().out.splitlines()
-    assert first == "user 105: the 4 unseen movies with the highest predicted rating"
-    assert header.split()[:4] == ["rank", "stars", "ratings", "title"]
+    assert first == "user 105: the best 4 of what they have not rated"
+    assert header.split()[:4] == ["rank", "stars", "chance", "ratings"]
     assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
 
 

@@ -2,8 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import ndcg_score
 
-from saerec import error_by, mae, masked_squared_error, metrics, rmse, user_rmse
+import saerec
+from saerec import RatingMatrix, error_by, mae, masked_squared_error, metrics, rmse, user_rmse
+from saerec.validation import EmptyDataError
 
 RATING = np.array([4.0, 2.0, 1.0, 5.0])
 PREDICTED = np.array([3.0, 2.0, 4.0, 5.0])  # errors −1, 0, 3, 0
@@ -123,3 +126,48 @@ def test_quantile_groups_spell_out_large_whole_numbers_and_round_others():
         metrics.quantile_groups(np.array([12_345_678, 12_345_679]), n_groups=1).tolist()[0] == "12,345,678–12,345,679"
     )
     assert metrics.quantile_groups(np.float32([-9.79, 3.3]), n_groups=1).tolist()[0] == "-9.79–3.3"
+
+
+class TestLists:
+    lists = pd.DataFrame(
+        {"user_id": [1, 1, 1, 2, 2, 2, 3], "rank": [1, 2, 3, 1, 2, 3, 1], "item_id": [10, 11, 12, 13, 10, 11, 10]}
+    )
+    relevant = pd.DataFrame({"user_id": [1, 1, 2, 2, 2, 2, 4], "item_id": [11, 15, 13, 10, 16, 17, 10]})
+
+    def test_by_hand(self):
+        two = 1 + 1 / np.log2(3)
+        # user 1: a hit at 2 of two wanted; user 2: hits at 1 and 2 of four; user 3 wants nothing; user 4 has no list
+        assert saerec.ndcg(self.lists, self.relevant, k=2) == pytest.approx(np.mean([1 / np.log2(3) / two, 1, 0]))
+        assert saerec.ndcg(self.lists, self.relevant, k=1) == pytest.approx(np.mean([0, 1, 0]))
+        assert saerec.recall(self.lists, self.relevant, k=2) == pytest.approx(np.mean([1 / 2, 2 / 4, 0]))
+        assert saerec.recall(self.lists, self.relevant, k=1) == pytest.approx(np.mean([0, 1 / 4, 0]))
+
+    @pytest.mark.parametrize("k", [1, 3, 10])
+    def test_as_scikit_learn(self, k):
+        rng = np.random.default_rng(0)
+        scores, wanted = rng.random((30, 20)), rng.random((30, 20)) < 0.2
+        wanted[:, 0] = True
+        order = np.argsort(-scores, axis=1)
+        users, ranks = np.indices(order.shape)
+        lists = pd.DataFrame({"user_id": users.ravel(), "rank": ranks.ravel() + 1, "item_id": order.ravel()})
+        relevant = pd.DataFrame(np.argwhere(wanted), columns=["user_id", "item_id"])
+        expected = ndcg_score(wanted, scores, k=k)
+        assert saerec.ndcg(lists.sample(frac=1, random_state=0), relevant, k) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("times", [1, 20])  # another scale: the same ratings are liked
+    def test_all_of_them(self, times):
+        frame = pd.DataFrame({"user_id": [1, 2, 3, 4, 4], "item_id": [10, 10, 11, 12, 20], "rating": [5, 1, 5, 0.5, 3]})
+        ratings = RatingMatrix.from_frame(frame.assign(rating=times * frame["rating"]))
+        held_out = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [11, 12, 11], "rating": [4.0, 3.5, 5.0]})
+        lists = pd.DataFrame({"user_id": [1, 1, 2], "rank": [1, 2, 1], "item_id": [11, 12, 12]})
+        found = saerec.list_scores(lists, held_out.assign(rating=times * held_out["rating"]), ratings, k=2)
+        assert found == pytest.approx(
+            {"ndcg": 0.5, "recall": 0.5, "coverage": 2 / 4, "popularity": 1, "novelty": -np.log2(1 / 4)}
+        )
+        first = saerec.list_scores(lists[lists["user_id"] == 2], held_out * [1, 1, times], ratings, k=1)
+        assert first["coverage"] == 1 / 4
+
+    def test_nothing_liked_is_an_error(self):
+        ratings = RatingMatrix.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": [1.0, 5.0]}))
+        with pytest.raises(EmptyDataError, match="nothing to find"):
+            saerec.list_scores(self.lists, pd.DataFrame({"user_id": [1], "item_id": [2], "rating": [3.0]}), ratings)

@@ -20,6 +20,7 @@ QUICK = {
     "lr": 0.15,
     "weight_decay": 0.1,
     "ridge": 1.0,
+    "rank_by": "rating",
 }
 IDS = ["user_id", "item_id"]
 ORIENTATIONS = ["item", "user"]
