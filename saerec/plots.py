@@ -210,6 +210,27 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
     return ax
 
 
+def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What lists in several orders are worth: a labelled dot each, novelty across, ndcg upwards.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Indexed by what the lists are ordered by, with the columns ndcg and novelty (bits): see `saerec.list_scores`.
+        Orders whose name begins with saerec are drawn in colour.
+    """
+    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    colours = [RED if name.startswith("saerec") else GREY for name in scores.index]
+    ax.scatter(scores["novelty"], scores["ndcg"], color=colours, s=60, zorder=3)
+    for name, row in scores.iterrows():
+        at = (row["novelty"], row["ndcg"])
+        ax.annotate(name, at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+    ax.margins(x=0.25, y=0.12)
+    ax.set_ylim(bottom=0)
+    ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
+    return ax
+
+
 def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes | None = None) -> Axes:
     """The RMSE of each model in each group of ratings: lines, with the number of ratings under each group.
 
