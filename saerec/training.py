@@ -26,7 +26,7 @@ from saerec.metrics import masked_squared_error, rmse
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
 
-N_LEFT_OUT = 100_000  # training ratings, at most about that many, on which the leave-one-out error is measured
+N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 
 @dataclass(frozen=True)
