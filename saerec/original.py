@@ -21,18 +21,22 @@ from saerec.ratings import RatingMatrix
 # What the original does, why it is wrong, and what mends it. Numbered as in the ledger that the study ends with.
 DEFECTS = {
     "1": ("gradients are never zeroed", "a sum of gradients is the gradient of no loss", "zero_grad=True"),
-    "2": ("weight decay of 0.4 within RMSprop", "scaled like a gradient, it is no small pull", "weight_decay=0"),
-    "1+2": ("both", "each hides the harm of the other", "zero_grad=True, weight_decay=0"),
-    "3": ("one user a step", "slow, and the last users have the last word", "batch_size=64"),
+    "2": ("weight decay of 0.4", "it dwarfs the gradient of a mean over mostly unrated movies", "weight_decay=0"),
+    "1+2": ("both", "each makes up for the other, so neither can be judged alone", "zero_grad=True, weight_decay=0"),
+    "3": ("one user a step", "a network multiplies single rows slowly", "batch_size=64"),
     "4": ("raw ratings, 0 for unrated", "unrated reads as worse than the worst", "BiasBaseline(items=False)"),
-    "5": ("epoch chosen on training error", "which says nothing of new ratings", "chosen on validation"),
-    "6": ("mean of users' RMSEs, called MSE", "it compares with no MSE and no RMSE", "rmse and user_rmse, by name"),
-    "7": ("unseen is what is not in test", "movies seen in training are recommended", "all ratings are seen"),
-    "8": ("title by position in movies.csv", "columns are numbered otherwise", "title by item_id"),
-    "9": ("predictions as they come", "nobody can rate beyond the scale", "clipped to the scale"),
-    "10": ("UTF-8 read as latin-1", "letters beyond ASCII are garbled", "load_movielens"),
+    "5": ("epoch chosen on training error", "which says nothing of new ratings", "history['valid_rmse'].idxmin()"),
+    "6": ("mean of users' RMSEs, called MSE", "neither, and lower where users have few ratings", "rmse, user_rmse"),
+    "7": ("unseen is what is not in test", "movies seen in training are recommended", "scores[seen] = -np.inf"),
+    "8": ("title by position in movies.csv", "columns are numbered otherwise", "lists['item_id'].map(titles)"),
+    "9": ("predictions as they come", "nobody can rate beyond the scale", "predicted.clip(*train.scale)"),
+    "10": ("titles read as latin-1", "letters beyond ASCII of a file in UTF-8 are garbled", "load_movielens()"),
     "11": ("dense matrices", "nearly all cells are empty", "RatingMatrix"),
-    "12": ("conversion user by user", "searches all ratings for each user", "RatingMatrix.from_frame"),
+    "12": ("conversion user by user", "searches all ratings for each user", "RatingMatrix.from_frame(ratings)"),
+    "no baseline": ("nothing to compare with", "an error alone is neither high nor low", "BiasBaseline().fit(train)"),
+    "model": ("no biases, no mask, users as rows", "see notebook 02", "Recommender(refit=False).fit(fit, valid)"),
+    "refit": ("validation ratings only choose", "the chosen epoch can learn from them too", "refit_on(train)"),
+    "all": ("all of the above", "", ""),
 }
 
 
@@ -53,7 +57,7 @@ def train_original(
     weight_decay: float = 0.4,
     zero_grad: bool = False,
     batch_size: int = 1,
-    on_epoch: Callable[[dict], object] | None = None,
+    on_epoch: Callable[[nn.Module], object] | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place as the original study did; the history, one row per epoch.
 
@@ -74,7 +78,7 @@ def train_original(
     batch_size : int, users
         Users a step. The loss is the mean over all cells of the batch, rated or not. The order stays.
     on_epoch : callable, optional
-        Called after each epoch with a copy of the weights; ``list.append`` keeps the original's checkpoints.
+        Called after each epoch with `model`: to measure it, or to keep a copy of its weights.
 
     Returns
     -------
@@ -85,12 +89,10 @@ def train_original(
     Raises
     ------
     ValueError
-        A setting out of range.
+        A setting out of range, or no ratings.
     """
     _check_settings(n_epochs=n_epochs, batch_size=batch_size)
-    users = np.flatnonzero(train.user_counts)
-    ratings, observed = map(torch.from_numpy, train.dense(users))  # (U, I) once, not a row at every step
-    counts = torch.from_numpy(train.user_counts[users])
+    ratings, observed, counts = _users_with_ratings(train)  # written out once, not a row at every step
     optimizer = torch.optim.RMSprop(model.parameters(), lr=lr, weight_decay=weight_decay)
     optimizer.zero_grad()  # what an earlier training left behind is not part of this one
     history = []
@@ -98,13 +100,11 @@ def train_original(
         model.train()
         start = time.perf_counter()
         user_errors = []
-        for first in range(0, len(users), batch_size):
+        for first in range(0, len(counts), batch_size):
             batch = slice(first, first + batch_size)
             if zero_grad:
                 optimizer.zero_grad()
-            target, mask = ratings[batch], observed[batch]  # (B, I)
-            output = torch.where(mask, model(target), 0.0)  # (B, I)
-            squared_error = (output - target).square()
+            squared_error = _squared_error(model, ratings[batch], observed[batch])  # (B, I)
             squared_error.mean().backward()  # nn.MSELoss, over all I movies
             optimizer.step()
             user_errors.append((squared_error.detach().sum(dim=1) / counts[batch]).sqrt())  # (B,)
@@ -112,8 +112,40 @@ def train_original(
         error = float(torch.cat(user_errors).mean())
         history.append({"epoch": epoch, "train_user_rmse": error, "seconds": seconds})
         if on_epoch is not None:
-            on_epoch({name: weight.detach().clone() for name, weight in model.state_dict().items()})
+            on_epoch(model)
     return pd.DataFrame(history)
+
+
+def _users_with_ratings(train: RatingMatrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    users = np.flatnonzero(train.user_counts)
+    if not len(users):
+        raise ValueError("there are no ratings to train on")
+    return *map(torch.from_numpy, train.dense(users)), torch.from_numpy(train.user_counts[users])
+
+
+def _squared_error(model: nn.Module, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    output = torch.where(mask, model(target), 0.0)  # (B, I)
+    return (output - target).square()
+
+
+def decay_ratios(train: RatingMatrix, model: nn.Module, *, weight_decay: float = 0.4) -> pd.DataFrame:
+    """How long the decay is beside the gradient at the weights of `model`: |weight_decay × w| / |gradient|.
+
+    Returns
+    -------
+    DataFrame
+        One row per user with ratings, in order: alone (beside the gradient of the user's loss) and summed (beside the
+        sum of the gradients up to this user, as they add up where they are never set to zero).
+    """
+    weights = list(model.parameters())
+    decay = weight_decay * nn.utils.parameters_to_vector(weights).detach().norm()
+    ratios, total = [], 0.0
+    for target, mask, _ in zip(*_users_with_ratings(train)):
+        loss = _squared_error(model, target[None], mask[None]).mean()
+        gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)])
+        total = total + gradient
+        ratios.append({"alone": float(decay / gradient.norm()), "summed": float(decay / total.norm())})
+    return pd.DataFrame(ratios)
 
 
 @torch.no_grad()
@@ -203,13 +235,21 @@ def train_seeds(
     Returns
     -------
     history : DataFrame
-        One row per seed and epoch: seed, epoch, train_user_rmse, seconds (since the start), and for every name
-        {name}_rmse and {name}_user_rmse, then the same with predictions clipped to the scale of `train`:
-        {name}_rmse_clipped and {name}_user_rmse_clipped (stars).
+        One row per seed and epoch: seed, epoch, train_user_rmse, seconds (of an epoch, the mean since the first); of
+        the network's output mean_output and how far it differs, user_std (over users, for a movie) and item_std (over
+        movies, for a user); and for every name {name}_rmse and {name}_user_rmse, then the same with predictions
+        clipped to the scale of `train`: {name}_rmse_clipped and {name}_user_rmse_clipped (all in stars).
     models : list of SAE
         After the last epoch, one for each seed.
+
+    Raises
+    ------
+    ValueError
+        A setting out of range, other ids than those of `train`, or the name "train".
     """
     _check_settings(n_seeds=n_seeds)
+    if "train" in held_out:
+        raise ValueError('"train" is the name of the training figure: name held-out ratings otherwise')
     for part in held_out.values():
         _check_ids(train, part)
     offset, learnt = np.float32(0), train
@@ -218,22 +258,23 @@ def train_seeds(
         rows, cols, ratings = train.coordinates()
         csr = sparse.csr_array((ratings - offset[rows, cols], cols, train.csr.indptr), shape=train.shape)
         learnt = RatingMatrix(csr, train.user_ids, train.item_ids)
-    histories, models = [], []
+    histories, measured, models = [], [], []
+
+    def measure(model: nn.Module) -> None:
+        output = predict_original(model, learnt)
+        stds = {"user_std": output.std(axis=0).mean(), "item_std": output.std(axis=1).mean()}
+        errors = _errors(held_out, offset + output)
+        clipped = _errors(held_out, (offset + output).clip(*train.scale), "_clipped")
+        measured.append({"mean_output": output.mean()} | stds | errors | clipped)
+
     for seed in range(n_seeds):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = SAE(train.n_items)
-        errors: list[dict] = []
-
-        def measure(_, model=model, errors=errors):
-            predicted = offset + predict_original(model, learnt)
-            errors.append(_errors(held_out, predicted) | _errors(held_out, predicted.clip(*train.scale), "_clipped"))
-
-        history = train_original(learnt, model, on_epoch=measure, **settings)
-        history["seconds"] = history["seconds"].cumsum()
-        histories.append(history.join(pd.DataFrame(errors)).assign(seed=seed))
-        models.append(model)
-    return pd.concat(histories, ignore_index=True), models
+            models.append(SAE(train.n_items))
+        history = train_original(learnt, models[-1], on_epoch=measure, **settings)
+        history["seconds"] = history["seconds"].expanding().mean()
+        histories.append(history.assign(seed=seed))
+    return pd.concat(histories, ignore_index=True).join(pd.DataFrame(measured)), models
 
 
 def _errors(held_out: Mapping[str, RatingMatrix], predicted: np.ndarray, suffix: str = "") -> dict[str, float]:
@@ -263,6 +304,17 @@ def summarise(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     spread = (by_name.max() - by_name.min()).add_suffix("_spread")
     columns = ["rmse", "rmse_spread", "user_rmse", "user_rmse_spread", "seconds"]
     return by_name.mean().join(spread)[columns]
+
+
+def effect(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """In words what a change does to the mean rmse (stars): it helps, harms, or makes no difference.
+
+    None is one no larger than the larger of the two spreads over the seeds, each the highest rmse minus the lowest.
+    """
+    change = after["rmse"].mean() - before["rmse"].mean()
+    spread = max(np.ptp(before["rmse"]), np.ptp(after["rmse"]))
+    word = "makes no difference" if abs(change) <= spread else "helps" if change < 0 else "harms"
+    return f"{word} ({change:+.4f})"
 
 
 def _check_settings(**settings: int) -> None:

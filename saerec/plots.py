@@ -339,38 +339,54 @@ def plot_curves(
     return ax
 
 
-def plot_steps(steps: pd.DataFrame, *, xlabel: str, highlight: str = "saerec", ax: Axes | None = None) -> Axes:
-    """One error per step, from the first down to the last: dots (the axis does not start at zero).
+def plot_steps(
+    steps: pd.DataFrame,
+    *,
+    xlabel: str,
+    highlight: str = "saerec",
+    baselines: Mapping[str, float] = {},
+    ax: Axes | None = None,
+) -> Axes:
+    """One bar per step, from zero, the first on top; and beside them their ends enlarged, for bars differ little.
 
-    What lies far beyond the others, at more than one and a half times their median, would leave no room for them: it is
-    an arrow at the edge, with its value.
+    There each step is a dot. What lies at more than one and a half times the median error would leave no room for the
+    others: it is an arrow at the edge.
 
     Parameters
     ----------
     steps : DataFrame
-        In order, indexed by the steps' names, with rmse (stars) and rmse_spread (highest minus lowest, stars; a bar
-        of that length behind the dot).
+        In order, indexed by the steps' names, with rmse (stars) and rmse_spread (highest minus lowest, stars; a line of
+        that length behind the dot).
     highlight : str
-        The step that is drawn in colour.
+        Drawn in colour: the steps whose names begin so.
+    baselines : mapping of name to RMSE, stars
+        Lines across the enlarged part.
     """
-    ax = ax or plt.subplots(figsize=(8, 0.45 * len(steps) + 1.2))[1]
-    far = (steps["rmse"] > 1.5 * steps["rmse"].median()).to_numpy()
-    near = steps["rmse"][~far]
-    edge = near.max() + 0.12 * max(near.max() - near.min(), 0.01)
-    for place, (name, rmse, spread) in enumerate(zip(steps.index, steps["rmse"], steps["rmse_spread"])):
-        colour = RED if name == highlight else GREY
-        at = edge if far[place] else rmse
-        ax.hlines(place, near.min(), at, color="#C8C8C8", linewidth=1)
-        if not far[place]:
-            ax.hlines(place, rmse - spread / 2, rmse + spread / 2, color=SKY, linewidth=6)
-        ax.plot(at, place, ">" if far[place] else "o", color=colour, markersize=8, zorder=3)
-        beside = at if far[place] else rmse + spread / 2
-        ax.annotate(
-            f"{rmse:.4f}", (beside, place), xytext=(8, 0), textcoords="offset points", va="center", color=colour
-        )
-    ax.set_yticks(range(len(steps)), steps.index)
+    ax = ax or plt.subplots(figsize=(8.6, 0.4 * len(steps) + 1.2))[1]
+    colours = [RED if name.startswith(highlight) else GREY for name in steps.index]
+    places, longest = np.arange(len(steps)), steps["rmse"].max()
+    bars = ax.barh(places, steps["rmse"], height=0.62, color=colours)
+    ax.bar_label(bars, labels=[f"{rmse:.4f}" for rmse in steps["rmse"]], padding=3, fontsize=9)
+    ax.set(yticks=places, yticklabels=steps.index, xlim=(0, 2.6 * longest), title="From zero")
+    ax.set_xticks([tick for tick in MaxNLocator(4).tick_values(0, longest) if tick <= longest])
+    ax.spines["bottom"].set_bounds(0, longest)  # what is to the right belongs to the enlarged part
+    ax.set_xlabel(xlabel, loc="left")
     ax.invert_yaxis()
-    ax.margins(x=0.14, y=0.08)
-    ax.grid(visible=False, axis="y")
-    ax.set(xlabel=xlabel)
+    near = steps["rmse"] <= 1.5 * steps["rmse"].median()
+    low, high = [end([*steps.loc[near, "rmse"], *baselines.values()]) for end in (min, max)]
+    edge = high + 0.12 * max(high - low, 0.01)
+    beside = ax.inset_axes([0.54, 0, 0.46, 1], sharey=ax)
+    for place, rmse, spread, here, colour in zip(places, steps["rmse"], steps["rmse_spread"], near, colours):
+        if here:
+            beside.hlines(place, rmse - spread / 2, rmse + spread / 2, color=SKY, linewidth=6)
+        beside.plot(rmse if here else edge, place, "o" if here else ">", color=colour, markersize=7, zorder=3)
+    for name, rmse in baselines.items():
+        beside.axvline(rmse, color=BLUE, linestyle=":", linewidth=1.2)
+        at = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points", "va": "top"}
+        beside.annotate(name, (rmse, 1), color=BLUE, fontsize=9, **at)
+    beside.tick_params(labelleft=False)
+    beside.margins(x=0.08)
+    beside.set(xlabel="the same, enlarged", title="Enlarged")
+    for one in (ax, beside):
+        one.grid(visible=False, axis="y")
     return ax

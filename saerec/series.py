@@ -50,8 +50,8 @@ ARTEFACTS = {
     "reports.csv": ("04_user_report", "the lists of the reported users"),
     "predictions.csv": ("04_user_report", "their predictions for all unseen movies"),
     "ledger.csv": ("05_original_study", "the defects of the original study: test errors before and after each mending"),
-    "ledger_seconds.csv": ("05_original_study", "how long each took, before and after"),
-    "ledger.png": ("05_original_study", "test errors from the original to saerec, step by step"),
+    "ledger_seconds.csv": ("05_original_study", "how long an epoch, or what was timed, took before and after"),
+    "ledger.png": ("05_original_study", "test errors from the original to saerec, a bar for each step"),
     "original.png": ("05_original_study", "the original's errors, epoch by epoch"),
 }
 

@@ -1,5 +1,8 @@
 """The original's arithmetic, held against a transcription of it on real ratings and against sums done by hand."""
 
+import inspect
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,10 +150,8 @@ def test_the_saes_first_weights_are_drawn_as_the_originals():
         network = OriginalNetwork(30)
         torch.manual_seed(3)
         model = SAE(30)
-    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
-    assert [tuple(parameter.shape) for parameter in model.parameters()] == shapes
-    for ours, theirs in zip(model.parameters(), network.parameters()):
-        assert ours.detach().abs().max() == pytest.approx(theirs.detach().abs().max().item(), rel=0.1)
+    for ours, theirs in zip(model.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 # By hand
@@ -245,13 +246,25 @@ def test_gradients_of_an_earlier_training_are_forgotten():
     assert used.bias.item() == fresh.bias.item() > 0
 
 
-def test_a_checkpoint_of_every_epoch():
-    checkpoints = []
-    model = Biases(1)
-    history = original.train_original(ONE, model, n_epochs=3, on_epoch=checkpoints.append)
-    biases = [weights["bias"].item() for weights in checkpoints]
-    assert 0 < biases[0] < biases[1] < biases[2] == model.bias.item()  # copies, not views of the last
+def test_the_model_is_handed_out_after_every_epoch():
+    biases, model = [], Biases(1)
+    history = original.train_original(ONE, model, n_epochs=3, on_epoch=lambda given: biases.append(given.bias.item()))
+    assert 0 < biases[0] < biases[1] < biases[2] == model.bias.item()
     assert 4 - biases[0] == pytest.approx(history["train_user_rmse"][1])
+
+
+def test_seconds_are_those_of_the_training_alone():
+    model = Biases(1)
+    model.register_forward_hook(lambda *_: time.sleep(0.02))
+    history = original.train_original(ONE, model, n_epochs=2, on_epoch=lambda _: time.sleep(1))
+    assert history["seconds"].between(0.02, 0.9).all()
+
+
+def test_the_settings_left_out_are_the_originals():
+    parameters = inspect.signature(original.train_original).parameters
+    settings = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    modern = {"zero_grad": False, "batch_size": 1, "on_epoch": None}
+    assert settings == {"n_epochs": 100, "lr": 0.001, "weight_decay": 0.4} | modern
 
 
 def test_every_epoch_trains_in_training_mode_though_predictions_are_made_between():
@@ -259,6 +272,25 @@ def test_every_epoch_trains_in_training_mode_though_predictions_are_made_between
     model.register_forward_hook(lambda module, *_: modes.append(module.training))
     original.train_original(ONE, model, n_epochs=2, on_epoch=lambda _: original.predict_original(model, ONE))
     assert modes == [True, False, True, False]
+
+
+def test_no_ratings_are_refused():
+    nothing = RatingMatrix.from_frame(ratings_of([]), user_ids=[1], item_ids=[10])
+    for refused in (original.train_original, original.decay_ratios):
+        with pytest.raises(ValueError, match="there are no ratings"):
+            refused(nothing, Biases(1))
+
+
+def test_the_decay_beside_the_gradient_by_hand():
+    """Biases of 3 and 4; the losses are (3 - 5)² / 2 of one user and (4 - 1)² / 2 of another, a third rated nothing."""
+    ratings = ratings_of([(1, 10, 5), (3, 20, 1)])
+    train = RatingMatrix.from_frame(ratings, user_ids=[1, 2, 3], item_ids=[10, 20])
+    model = Biases(2)
+    model.bias.data = torch.tensor([3.0, 4.0])
+    ratios = original.decay_ratios(train, model, weight_decay=0.5)  # 0.5 × 5, beside (-2, 0), (0, 3) and (-2, 3)
+    assert ratios["alone"].tolist() == pytest.approx([2.5 / 2, 2.5 / 3])
+    assert ratios["summed"].tolist() == pytest.approx([2.5 / 2, 2.5 / np.sqrt(13)])
+    assert model.bias.tolist() == [3, 4] and model.bias.grad is None
 
 
 @pytest.mark.parametrize("name", ["n_epochs", "batch_size"])
@@ -288,7 +320,7 @@ def test_the_test_figure_is_the_mean_of_the_users_errors(parts):
         if observed.any():
             errors.append(np.sqrt(np.mean((output - ratings)[observed] ** 2)))
     assert original.test_original(model, train, test) == pytest.approx(np.mean(errors), abs=1e-6)
-    assert len(errors) < train.n_users or train.user_counts.min() == 0
+    assert train.user_counts.min() == 0 < test.user_counts[train.user_counts == 0].sum()  # predicted from an empty row
 
 
 def test_the_test_figure_is_not_clipped():
@@ -333,6 +365,12 @@ def test_lists_of_some_rows_break_ties_by_column_and_end_with_the_movies():
     # User 2's own highest, not that of the first row.
     own = original.top_k_original(nn.Identity(), train, test, MOVIES, rows=[1], k=1)
     assert own[["item_id", "score"]].to_numpy().tolist() == [[40, 3.0]]
+    many = ratings_of([(1, item, 3) for item in range(300)])  # so many that an unstable sort mixes them up
+    (train_many,) = same_ids(many, many)
+    nothing = RatingMatrix.from_frame(many.head(0), **original.original_ids(many))
+    titles = pd.DataFrame({"title": [str(item) for item in range(300)]})
+    top = original.top_k_original(Echo([1.0, 2.0] * 150), train_many, nothing, titles, k=300)
+    assert top["item_id"].tolist() == [*range(1, 300, 2), *range(0, 300, 2)]
     with pytest.raises(ValueError, match="k must be at least 1, not 0"):
         original.top_k_original(model, train, test, MOVIES, k=0)
     with pytest.raises(ValueError, match="3 columns need as many titles at least, but movies has 2"):
@@ -368,7 +406,6 @@ class TestSeeds:
         )
         assert torch.equal(torch.random.get_rng_state(), state)
         assert history["seed"].tolist() == [0, 0, 0, 1, 1, 1] and history["epoch"].tolist() == [1, 2, 3] * 2
-        assert (history.groupby("seed")["seconds"].diff().dropna() > 0).all()  # since the start
         for seed, model in enumerate(models):
             torch.manual_seed(seed)
             alone = SAE(train.n_items)
@@ -383,12 +420,17 @@ class TestSeeds:
                 clipped = predicted.clip(*train.scale)
                 assert own[f"{name}_rmse_clipped"].iloc[-1] == saerec.rmse(ratings, clipped)
                 assert own[f"{name}_user_rmse_clipped"].iloc[-1] == saerec.user_rmse(ratings, clipped, rows)
+            output = original.predict_original(alone, train)
+            assert own["mean_output"].iloc[-1] == output.mean()
+            assert own["user_std"].iloc[-1] == pytest.approx(np.mean([col.std() for col in output.T]), rel=1e-6)
+            assert own["item_std"].iloc[-1] == output.std(axis=1).mean() != own["user_std"].iloc[-1]
         assert history["train_user_rmse"].iloc[0] != history["train_user_rmse"].iloc[3]
         assert (history["test_rmse"] != history["test_rmse_clipped"]).any()
 
     def test_a_baseline_is_taken_away_before_and_added_after(self, matrices):
         train, _, test = matrices
         baseline = saerec.BiasBaseline().fit(train)
+        baseline.user_bias[:8] += 3  # so that some predictions are beyond the scale
         rows, cols, ratings = train.coordinates()
         before = train.csr.data.copy()
         history, models = original.train_seeds(train, {"test": test}, n_seeds=1, baseline=baseline, n_epochs=1)
@@ -398,10 +440,33 @@ class TestSeeds:
         rows, cols, ratings = test.coordinates()
         predicted = baseline.predict(rows, cols) + original.predict_original(models[0], centred)[rows, cols]
         assert history["test_rmse"].item() == pytest.approx(saerec.rmse(ratings, predicted), rel=1e-6)
+        clipped = predicted.clip(*train.scale)  # of the ratings, not of the deviations
+        assert (clipped != predicted).any()
+        assert history["test_rmse_clipped"].item() == pytest.approx(saerec.rmse(ratings, clipped), rel=1e-6)
+        expected = saerec.user_rmse(ratings, clipped, rows)
+        assert history["test_user_rmse_clipped"].item() == pytest.approx(expected, rel=1e-6)
+        assert history["mean_output"].item() == original.predict_original(models[0], centred).mean()
         with torch.random.fork_rng():
             torch.manual_seed(0)
             again = original.train_original(centred, SAE(train.n_items), n_epochs=1)
         assert history["train_user_rmse"].item() == again["train_user_rmse"].item()
+
+    def test_seconds_are_the_mean_of_the_epochs_so_far(self, matrices, monkeypatch):
+        alone = pd.DataFrame({"epoch": [1, 2, 3], "seconds": [1.0, 3.0, 8.0]})
+
+        def trained(train, model, *, on_epoch):
+            for _ in range(3):
+                on_epoch(model)
+            return alone.copy()
+
+        monkeypatch.setattr(original, "train_original", trained)
+        history, _ = original.train_seeds(matrices[0], {"test": matrices[2]}, n_seeds=2)
+        assert history["seconds"].tolist() == [1.0, 2.0, 4.0] * 2
+
+    def test_held_out_ratings_are_not_called_train(self, matrices, monkeypatch):
+        monkeypatch.setattr(original, "train_original", None)  # said before anything is trained
+        with pytest.raises(ValueError, match='"train" is the name of the training figure'):
+            original.train_seeds(matrices[0], {"train": matrices[0]}, n_seeds=1)
 
     def test_no_seed_is_refused(self, matrices):
         with pytest.raises(ValueError, match="n_seeds must be at least 1, not 0"):
@@ -423,3 +488,17 @@ class TestSeeds:
             index=pd.Index(["before", "after"], name="variant"),
         )
         assert_frame_equal(original.summarise(results), expected)
+
+    @pytest.mark.parametrize(
+        ("after", "words"),
+        [
+            ([0.80, 0.84], "helps (-0.0800)"),
+            ([0.97, 1.01], "harms (+0.0900)"),
+            ([0.90, 0.86], "makes no difference (-0.0200)"),  # smaller than both spreads
+            ([0.81, 0.89], "makes no difference (-0.0500)"),  # smaller than the second's
+            ([0.86, 0.86], "makes no difference (-0.0400)"),  # as large as the first's, near enough
+        ],
+    )
+    def test_an_effect_is_larger_than_the_spreads(self, after, words):
+        before = pd.DataFrame({"rmse": [0.88, 0.92 + 1e-9]})
+        assert original.effect(before, pd.DataFrame({"rmse": after})) == words

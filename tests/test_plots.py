@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
 import saerec
 from saerec import plots
@@ -96,21 +97,25 @@ def test_curves_and_dots_of_one_name_share_a_colour_and_a_legend_entry():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["test", "published"]
 
 
-def test_steps_keep_their_order_and_what_is_far_off_is_an_arrow_at_the_edge():
+def test_steps_are_bars_from_zero_in_order_and_dots_beside_them():
     steps = pd.DataFrame(
         {"rmse": [0.9, 3.7, 0.85, 0.8], "rmse_spread": [0.02, 0, 0, 0]},
-        index=["original", "collapsed", "mended", "saerec"],
+        index=["original", "collapsed", "mended", "saerec, refitted"],
     )
     _, ax = plt.subplots()
-    assert plots.plot_steps(steps, xlabel="RMSE (stars)", ax=ax) is ax
+    assert plots.plot_steps(steps, xlabel="RMSE (stars)", baselines={"biases": 0.86}, ax=ax) is ax
     assert [label.get_text() for label in ax.get_yticklabels()] == list(steps.index)
     assert [text.get_text() for text in ax.texts] == ["0.9000", "3.7000", "0.8500", "0.8000"]
-    assert [line.get_marker() for line in ax.lines] == ["o", ">", "o", "o"]
-    places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines]
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 0.9), (0, 3.7), (0, 0.85), (0, 0.8)]
+    assert [bar.get_facecolor() == to_rgba(plots.RED) for bar in ax.patches] == [False, False, False, True]
+    assert ax.get_xlabel() == "RMSE (stars)" and ax.yaxis_inverted() and max(ax.get_xticks()) <= 3.7
+    (beside,) = ax.child_axes
+    *dots, baseline = beside.lines
+    assert [dot.get_marker() for dot in dots] == ["o", ">", "o", "o"]  # what is far off is an arrow at the edge
+    places = [(float(dot.get_xdata()[0]), float(dot.get_ydata()[0])) for dot in dots]
     assert places == [(0.9, 0), (pytest.approx(0.912), 1), (0.85, 2), (0.8, 3)]
-    assert [line.get_color() == plots.RED for line in ax.lines] == [False, False, False, True]
-    assert ax.get_xlabel() == "RMSE (stars)"
-    spread = [bar.get_segments()[0][:, 0] for bar in ax.collections if bar.get_linewidth()[0] == 6]
+    assert list(baseline.get_xdata()) == [0.86, 0.86] and [text.get_text() for text in beside.texts] == ["biases"]
+    spread = [bar.get_segments()[0][:, 0] for bar in beside.collections]
     assert list(spread[0]) == pytest.approx([0.89, 0.91]) and len(spread) == 3
     ax.figure.canvas.draw()
 
