@@ -35,6 +35,11 @@ DEFECTS = {
     "12": ("conversion user by user", "searches all ratings for each user", "RatingMatrix.from_frame(ratings)"),
     "no baseline": ("nothing to compare with", "an error alone is neither high nor low", "BiasBaseline().fit(train)"),
     "model": ("no biases, no mask, users as rows", "see notebook 02", "Recommender(refit=False).fit(fit, valid)"),
+    "features": (
+        "ratings alone",
+        "of a movie with few ratings they say little",
+        "item_features=movie_features(movies)",
+    ),
     "refit": ("validation ratings only choose", "the chosen epoch can learn from them too", "refit_on(train)"),
     "all": ("all of the above", "", ""),
 }

@@ -172,14 +172,11 @@ class Recommender:
         if self.orientation not in ("item", "user"):
             raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
         _check_ranking(self.rank_by)
-        if item_features is not None and self.orientation == "user":
-            raise ValueError("item_features describe rows that are items: leave them out with orientation='user'")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
         check_learnable(train)
-        if item_features is not None:
-            check_item_features(item_features, train["item_id"])
+        self._check_features(item_features, train)
         every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
         seen = RatingMatrix.from_frame(every)
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
@@ -194,14 +191,26 @@ class Recommender:
             self.refit_on(every, progress=progress)
         return self
 
-    def refit_on(self, ratings: pd.DataFrame, *, n_epochs: int | None = None, progress: bool = False) -> "Recommender":
+    def refit_on(
+        self,
+        ratings: pd.DataFrame,
+        *,
+        n_epochs: int | None = None,
+        item_features: pd.DataFrame | None = None,
+        progress: bool = False,
+    ) -> "Recommender":
         """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs; `best_epoch` if left out.
 
-        `history` stays that of the training in which the epoch was chosen.
+        `history` stays that of the training in which the epoch was chosen. `item_features` are those of `fit`, if left
+        out.
         """
         n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
+        if item_features is None:
+            item_features = getattr(self, "item_features", None)
         matrix = RatingMatrix.from_frame(ratings)
-        baseline, model, _ = self._train(matrix, None, self.item_features, stop_after=n_epochs, progress=progress)
+        self._check_features(item_features, ratings)
+        baseline, model, _ = self._train(matrix, None, item_features, stop_after=n_epochs, progress=progress)
+        self.item_features = item_features
         self._keep(matrix, matrix, baseline, model, n_epochs, self._fit_choice(matrix))
         return self
 
@@ -259,6 +268,13 @@ class Recommender:
         n_features = 0 if item_features is None else item_features.shape[1]
         # A tenth of the usual output weights: training starts at the biases.
         return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1, n_features=n_features)
+
+    def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
+        if item_features is None:
+            return
+        if self.orientation == "user":
+            raise ValueError("item_features describe rows that are items: leave them out with orientation='user'")
+        check_item_features(item_features, ratings["item_id"])
 
     def _features(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> np.ndarray | None:
         """What the network reads of each item besides its ratings: (I, F) float32."""
