@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
-from saerec.training import epoch_seed, optimizer_and_schedule
+from saerec.training import epoch_seed, optimizer_and_schedule, threads_for
 
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
 
@@ -73,17 +73,18 @@ class ChoiceModel:
             n_steps = self.n_epochs * -(-len(rows) // self.batch_size)
             optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
             model.train()
-            for epoch in range(1, self.n_epochs + 1):
-                torch.manual_seed(epoch_seed(self.seed, epoch))
-                order = rows[torch.randperm(len(rows)).numpy()]
-                for start in range(0, len(order), self.batch_size):
-                    chosen = self._chosen(order[start : start + self.batch_size])
-                    x = nn.functional.dropout(_scaled(chosen), self.input_dropout)
-                    log_chance = torch.log_softmax(model(x), dim=1)  # (B, I)
-                    optimizer.zero_grad()
-                    (-(log_chance * chosen).sum() / chosen.sum()).backward()
-                    optimizer.step()
-                    scheduler.step()
+            with threads_for(model, self.batch_size):
+                for epoch in range(1, self.n_epochs + 1):
+                    torch.manual_seed(epoch_seed(self.seed, epoch))
+                    order = rows[torch.randperm(len(rows)).numpy()]
+                    for start in range(0, len(order), self.batch_size):
+                        chosen = self._chosen(order[start : start + self.batch_size])
+                        x = nn.functional.dropout(_scaled(chosen), self.input_dropout)
+                        log_chance = torch.log_softmax(model(x), dim=1)  # (B, I)
+                        optimizer.zero_grad()
+                        (-(log_chance * chosen).sum() / chosen.sum()).backward()
+                        optimizer.step()
+                        scheduler.step()
         self.model = model
         return self
 

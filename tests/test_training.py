@@ -381,3 +381,28 @@ class TestCheckpoints:
         case.fit(checkpoint_dir=tmp_path, n_epochs=2)
         files = sorted(path.name for path in tmp_path.iterdir())
         assert files == ["epoch_0001.safetensors", "epoch_0002.safetensors", "last.pt", "notes.txt"]
+
+
+class TestThreads:
+    @pytest.fixture(autouse=True)
+    def _two_threads(self):
+        torch.set_num_threads(2)
+        yield
+        torch.set_num_threads(1)
+
+    def test_small_steps_take_one_and_give_the_others_back(self, case, monkeypatch):
+        within = []
+        evaluate = saerec.training._evaluate
+        monkeypatch.setattr(
+            saerec.training, "_evaluate", lambda *args: within.append(torch.get_num_threads()) or evaluate(*args)
+        )
+        case.fit(n_epochs=1)
+        monkeypatch.setattr(saerec.training, "WORK_TO_SHARE", 2 * 8 * 8 * case.train.n_items)
+        case.fit(n_epochs=1)
+        assert within == [1, 2]
+        assert torch.get_num_threads() == 2
+
+    def test_an_error_gives_them_back_too(self, case):
+        with pytest.raises(ValueError, match="diverged"):
+            case.fit(lr=1e30)
+        assert torch.get_num_threads() == 2
