@@ -39,7 +39,7 @@ from saerec.metrics import (
     scores,
     user_rmse,
 )
-from saerec.model import SAE
+from saerec.model import SAE, TwoEncoderSAE
 from saerec.movielens import find_titles, genre_table, load_movielens, movie_features
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
@@ -57,6 +57,7 @@ __all__ = [
     "Dataset",
     "RatingMatrix",
     "Recommender",
+    "TwoEncoderSAE",
     "best_epoch",
     "describe_ratings",
     "error_by",

@@ -1,8 +1,9 @@
-"""The stacked autoencoder: layers only. Knows torch and nothing of ratings, masks or training."""
+"""The autoencoders: layers only. They know torch and nothing of ratings, masks or training."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,6 +28,8 @@ class SAE(nn.Module):
     n_features : int
         Inputs after the `n_items` that are read and not reconstructed.
     """
+
+    bias_name = "output.bias"  # of the parameter that is added to the output
 
     def __init__(
         self,
@@ -73,3 +76,85 @@ class SAE(nn.Module):
         for layer in later:
             code = layer(code)
         return (code * self.output.weight[cols]).sum(dim=1) + self.output.bias[cols]
+
+
+class TwoEncoderSAE(nn.Module):
+    """A user autoencoder whose output weights are not learnt one by one: an encoder makes them of the items' rows.
+
+    ``output[u, i] = h_u A h_i / sqrt(H) + bias``, where ``h_u = sigmoid(W x_u + b)`` is the code of a user's row and
+    ``h_i = sigmoid(V x_i + c)`` that of an item's row (the ratings it was given, and its features). No weight belongs
+    to a single user's output or a single item's, so there is less to learn by heart.
+
+    Parameters
+    ----------
+    n_users, n_items : int
+    hidden_dim : int
+        Units of both hidden layers, H.
+    dropout : float in [0, 1)
+        Share of both that is dropped in training.
+    output_gain : float
+        Factor of the initial A: below 1, training starts near zero.
+    n_features : int
+        Inputs of the item encoder after the `n_users`.
+    """
+
+    bias_name = "bias"
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        hidden_dim: int = 300,
+        dropout: float = 0.0,
+        output_gain: float = 1.0,
+        n_features: int = 0,
+    ):
+        super().__init__()
+        self.users = SAE(n_items, (hidden_dim,), dropout=dropout).hidden
+        self.items = SAE(n_users, (hidden_dim,), dropout=dropout, n_features=n_features).hidden
+        self.mixing = nn.Parameter(torch.empty(hidden_dim, hidden_dim))
+        self.bias = nn.Parameter(torch.zeros(1))
+        nn.init.xavier_uniform_(self.mixing, gain=output_gain)
+
+    def forward(self, users: Tensor, items: Tensor, features: Tensor) -> Tensor:
+        """The outputs (B, I), from users' rows, (B, I), all items' rows, (I, U), dense or CSR, and features, (I, F)."""
+        return self.users(users) @ self.output_weights(items, features).T + self.bias
+
+    def output_weights(self, items: Tensor, features: Tensor) -> Tensor:
+        """The codes of the items, as output weights of a user autoencoder: (I, H)."""
+        code = self._enter(items, features)
+        for layer in self.items[1:]:
+            code = layer(code)
+        return code @ self.mixing.T / len(self.mixing) ** 0.5
+
+    def leave_one_out(
+        self, users: Tensor, items: Tensor, features: Tensor, rows: Tensor, cols: Tensor, positions: Tensor
+    ) -> Tensor:
+        """The outputs at cells (rows[n], cols[n]) of `users`, as if neither the user nor the item had that cell: (N,).
+
+        `positions`, (B,), says which of all users the rows of `users` are.
+        """
+        first_user, *later_user = self.users
+        first_item, *later_item = self.items
+        value = users[rows, cols, None]  # the same in both rows
+        user = first_user(users)[rows] - first_user.weight.T[cols] * value  # (N, H)
+        item = self._enter(items, features)[cols] - first_item.weight.T[positions[rows]] * value  # (N, H)
+        for layers in zip(later_user, later_item):
+            user, item = (layer(code) for layer, code in zip(layers, (user, item)))
+        return (user @ self.mixing * item).sum(dim=1) / len(self.mixing) ** 0.5 + self.bias
+
+    @torch.no_grad()
+    def as_sae(self, items: Tensor, features: Tensor) -> SAE:
+        """The same for these items' rows, as an ordinary user autoencoder: what the items' codes make its weights."""
+        self.eval()
+        first = self.users[0]
+        model = SAE(first.in_features, (first.out_features,)).to(first.weight.device)
+        model.hidden[0].load_state_dict(first.state_dict())
+        model.output.weight.copy_(self.output_weights(items, features))
+        model.output.bias.fill_(self.bias.item())
+        return model
+
+    def _enter(self, items: Tensor, features: Tensor) -> Tensor:
+        """What enters the items' hidden units: (I, H)."""
+        first, n_users = self.items[0], items.shape[1]
+        return items @ first.weight[:, :n_users].T + features @ first.weight[:, n_users:].T + first.bias

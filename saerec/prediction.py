@@ -4,6 +4,8 @@ Both layouts answer the same three questions, for whole rows of users and before
 `scores`, `new_user_scores` and `influence`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -67,6 +69,25 @@ class UserPredictor:
         values[0, cols] = torch.from_numpy(np.asarray(ratings, dtype=np.float32))
         observed[0, cols] = True
         return Batch(*(tensor.to(self.rows.device) for tensor in (values, observed, offset, torch.zeros(1, 0))))
+
+
+class MeanPredictor:
+    """The mean of what several predictors say."""
+
+    def __init__(self, predictors: Sequence["UserPredictor | ItemPredictor"]):
+        self.predictors = predictors
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """As of each."""
+        return np.mean([predictor.scores(rows) for predictor in self.predictors], axis=0)
+
+    def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """As of each."""
+        return np.mean([predictor.new_user_scores(cols, ratings) for predictor in self.predictors], axis=0)
+
+    def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """As of each."""
+        return np.mean([predictor.influence(cols, ratings, targets) for predictor in self.predictors], axis=0)
 
 
 class ItemPredictor:

@@ -20,8 +20,8 @@ from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
 from saerec.files import save_atomically
-from saerec.model import SAE
-from saerec.prediction import ItemPredictor, UserPredictor
+from saerec.model import SAE, TwoEncoderSAE
+from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
 from saerec.validation import (
     RATING_COLUMNS,
@@ -36,6 +36,11 @@ from saerec.validation import (
 FORMAT = 1  # of the files that `save` writes
 CSR_PARTS = ("data", "indices", "indptr")
 USERS_AT_A_TIME = 256
+# What is trained for an orientation, and the settings of each.
+LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
+ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 4.0}
+BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
+SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 RANKINGS = ("rating", "popularity", "both")
 
 
@@ -44,12 +49,14 @@ class Recommender:
 
     Parameters
     ----------
-    orientation : {"item", "user"}
+    orientation : {"item", "user", "both", "mean"}
         What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
         Sedhain et al., "AutoRec", WWW 2015, section 2), which predicts better. "user": a user with their ratings, as in
-        the original study.
-    hidden_dims : sequence of int
-        Units of the hidden layers, sigmoid.
+        the original study. "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean":
+        the mean of the predictions of "item" and "both", each trained by itself, which predicts best and takes three to
+        ten times as long as "item".
+    hidden_dims : sequence of int, optional
+        Units of the hidden layers, sigmoid; one layer for "both". Left out: (500,), for "both" (300,).
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the observed cells of a row.
     mask_weight : float, units
@@ -59,7 +66,8 @@ class Recommender:
     shrinkage : float, ratings
         Of the biases: `saerec.BiasBaseline`.
     n_epochs, batch_size, lr, weight_decay, patience
-        Of the training: `saerec.training.fit`.
+        Of the training: `saerec.training.fit`. Left out: 40, 64, 0.001 and 4, for "both" 60, a sixth of the users,
+        0.002 and 2; no patience. What is given holds for all that is trained.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
         `recommend_new`.
@@ -79,9 +87,12 @@ class Recommender:
     Attributes
     ----------
     history : DataFrame
-        One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds.
-    best_epoch : int
-        The epoch, from 1, of the weights in use.
+        One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds. With
+        ``orientation="mean"`` of both trainings, and a column layout says which.
+    best_epochs : dict of int
+        The epochs, from 1, of the weights in use, by layout: "item", "user" or "both".
+    best_epoch : int or dict
+        If it is one layout, its epoch.
     item_features : DataFrame or None
         As given to `fit`.
     ratings : RatingMatrix of shape (U, I)
@@ -91,7 +102,10 @@ class Recommender:
         too.
     baseline : BiasBaseline
         Fitted to `ratings`.
-    model : SAE
+    models : dict of SAE
+        By layout; that of "both" as an ordinary user autoencoder, see `TwoEncoderSAE.as_sae`.
+    model : SAE or dict
+        If it is one layout, its model.
     choice : ChoiceModel or None
         Fitted to `ratings`, with ``rank_by="both"``.
     scale : tuple of two floats
@@ -102,16 +116,16 @@ class Recommender:
         self,
         *,
         orientation: str = "item",
-        hidden_dims: tuple[int, ...] = (500,),
+        hidden_dims: tuple[int, ...] | None = None,
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         mask_weight: float = 2.0,
         feature_weight: float = 6.0,
         shrinkage: float = 5.0,
-        n_epochs: int = 40,
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        weight_decay: float = 4.0,
+        n_epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        weight_decay: float | None = None,
         patience: int | None = None,
         ridge: float = 100.0,
         rank_by: str = "both",
@@ -157,7 +171,7 @@ class Recommender:
         item_features : DataFrame, optional
             What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
             to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
-            read as all zeros. ``orientation="item"`` only.
+            read as all zeros. Not with ``orientation="user"``.
         checkpoint_dir, resume, progress
             See `saerec.training.fit`; of the training that chooses the epoch.
 
@@ -169,9 +183,8 @@ class Recommender:
         ValueError
             A setting out of range, item features with ``orientation="user"``, or training that diverged.
         """
-        if self.orientation not in ("item", "user"):
-            raise ValueError(f"orientation must be 'item' or 'user', not {self.orientation!r}")
-        _check_ranking(self.rank_by)
+        _check_one_of("orientation", self.orientation, LAYOUTS)
+        _check_one_of("rank_by", self.rank_by, RANKINGS)
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
@@ -182,11 +195,20 @@ class Recommender:
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
-        options = {"checkpoint_dir": checkpoint_dir, "resume": resume, "progress": progress}
-        baseline, model, history = self._train(ratings, valid_matrix, item_features, **options)
-        self.history, self.item_features = history, item_features
+        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
+        models, histories = {}, {}
+        for layout in LAYOUTS[self.orientation]:
+            folder = checkpoint_dir
+            if checkpoint_dir is not None and self.orientation == "mean":
+                folder = Path(checkpoint_dir, layout)
+            options = {"checkpoint_dir": folder, "resume": resume, "progress": progress}
+            models[layout], histories[layout] = self._train(
+                layout, ratings, valid_matrix, baseline, item_features, **options
+            )
+        self._histories, self.item_features = histories, item_features
+        epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
-        self._keep(ratings, seen, baseline, model, training.best_epoch(history), choice)
+        self._keep(ratings, seen, baseline, models, epochs, choice)
         if self.refit and valid is not None:
             self.refit_on(every, progress=progress)
         return self
@@ -204,70 +226,96 @@ class Recommender:
         `history` stays that of the training in which the epoch was chosen. `item_features` are those of `fit`, if left
         out.
         """
-        n_epochs = self._fitted().best_epoch if n_epochs is None else n_epochs
+        layouts = LAYOUTS[self.orientation]
+        epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
         if item_features is None:
             item_features = getattr(self, "item_features", None)
         matrix = RatingMatrix.from_frame(ratings)
         self._check_features(item_features, ratings)
-        baseline, model, _ = self._train(matrix, None, item_features, stop_after=n_epochs, progress=progress)
+        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
+        models = {
+            layout: self._train(layout, matrix, None, baseline, item_features, stop_after=epoch, progress=progress)[0]
+            for layout, epoch in epochs.items()
+        }
         self.item_features = item_features
-        self._keep(matrix, matrix, baseline, model, n_epochs, self._fit_choice(matrix))
+        self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
         return self
 
     def _fit_choice(self, ratings: RatingMatrix) -> ChoiceModel | None:
         return ChoiceModel(seed=self.seed, device=self.device).fit(ratings) if self.rank_by == "both" else None
 
     def _train(
-        self, ratings: RatingMatrix, valid: RatingMatrix | None, item_features: pd.DataFrame | None, **options
-    ) -> tuple[BiasBaseline, SAE, pd.DataFrame]:
-        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
+        self,
+        layout: str,
+        ratings: RatingMatrix,
+        valid: RatingMatrix | None,
+        baseline: BiasBaseline,
+        item_features: pd.DataFrame | None,
+        **options,
+    ) -> tuple[SAE, pd.DataFrame]:
+        n_features = 0 if item_features is None else item_features.shape[1]
+        features = self._features(ratings, item_features)
+        hidden_dims = self._setting(layout, "hidden_dims")
+        # A tenth of the usual output weights: training starts at the biases.
+        shape = {"dropout": self.dropout, "output_gain": 0.1, "n_features": n_features}
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = self._new_model(ratings, item_features)
-        by_item = self.orientation == "item"
+            if layout == "both":
+                if len(hidden_dims) != 1:
+                    raise ValueError(f"orientation {self.orientation!r} takes one hidden layer, not {hidden_dims}")
+                model = TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
+            else:
+                model = SAE(ratings.n_users if layout == "item" else ratings.n_items, hidden_dims, **shape)
+        by_item = layout == "item"
+        batch_size = self._setting(layout, "batch_size")
         history = training.fit(
             model,
             ratings.T if by_item else ratings,
             valid.T if by_item and valid is not None else valid,
             baseline=baseline.T if by_item else baseline,
             mask_weight=self.mask_weight,
-            features=self._features(ratings, item_features),
+            features=features,
             input_dropout=self.input_dropout,
-            n_epochs=self.n_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
+            n_epochs=self._setting(layout, "n_epochs"),
+            batch_size=-(-ratings.n_users // 6) if batch_size is None else batch_size,
+            lr=self._setting(layout, "lr"),
+            weight_decay=self._setting(layout, "weight_decay"),
             patience=None if valid is None else self.patience,
             seed=self.seed,
             device=self.device,
             **options,
         )
-        return baseline, model, history
+        if layout == "both":
+            options = {"mask_weight": self.mask_weight, "features": features, "device": self.device}
+            model = training.TwoSidedRatings(ratings, baseline, **options).as_sae(model)
+        return model, history
+
+    def _setting(self, layout: str, name: str):
+        given = getattr(self, name)
+        return SETTINGS[layout][name] if given is None else given
 
     def _keep(
         self,
         ratings: RatingMatrix,
         seen: RatingMatrix,
         baseline: BiasBaseline,
-        model: SAE,
-        best_epoch: int,
+        models: dict[str, SAE],
+        best_epochs: dict[str, int],
         choice: ChoiceModel | None,
     ) -> None:
         """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
+        predictors = []
         options = {"mask_weight": self.mask_weight, "device": self.device}
-        if self.orientation == "item":
-            options["features"] = self._features(ratings, self.item_features)
-            self._predictor = ItemPredictor(model, ratings, baseline, ridge=self.ridge, **options)
-        else:
-            self._predictor = UserPredictor(model, ratings, baseline, **options)
-        self.ratings, self.seen, self.baseline, self.model, self.best_epoch = ratings, seen, baseline, model, best_epoch
-        self.choice = choice
-
-    def _new_model(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE:
-        n_columns = ratings.n_users if self.orientation == "item" else ratings.n_items
-        n_features = 0 if item_features is None else item_features.shape[1]
-        # A tenth of the usual output weights: training starts at the biases.
-        return SAE(n_columns, self.hidden_dims, dropout=self.dropout, output_gain=0.1, n_features=n_features)
+        for layout, model in models.items():
+            if layout == "item":
+                features = self._features(ratings, self.item_features)
+                predictor = ItemPredictor(model, ratings, baseline, ridge=self.ridge, features=features, **options)
+            else:
+                predictor = UserPredictor(model, ratings, baseline, **options)
+            predictors.append(predictor)
+        self._predictor = MeanPredictor(predictors) if len(predictors) > 1 else predictors[0]
+        self.ratings, self.seen, self.baseline, self.choice = ratings, seen, baseline, choice
+        self.models, self.best_epochs = models, best_epochs
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
         if item_features is None:
@@ -282,6 +330,23 @@ class Recommender:
             return None
         aligned = item_features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
         return self.feature_weight * aligned
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Of the training that chose the epoch: see the class."""
+        if len(self._histories) == 1:
+            return next(iter(self._histories.values()))
+        return pd.concat(self._histories, names=["layout"]).reset_index("layout").reset_index(drop=True)
+
+    @property
+    def best_epoch(self) -> int | dict[str, int]:
+        """The epoch of the weights in use, or those by layout."""
+        return next(iter(self.best_epochs.values())) if len(self.best_epochs) == 1 else self.best_epochs
+
+    @property
+    def model(self) -> SAE | dict[str, SAE]:
+        """The trained network, or those by layout."""
+        return next(iter(self.models.values())) if len(self.models) == 1 else self.models
 
     @property
     def user_ids(self) -> pd.Index:
@@ -466,7 +531,7 @@ class Recommender:
 
     def _ranking(self, rank_by: str | None) -> str:
         rank_by = self.rank_by if rank_by is None else rank_by
-        _check_ranking(rank_by)
+        _check_one_of("rank_by", rank_by, RANKINGS)
         if rank_by == "both" and self.choice is None:
             raise ValueError(f"this recommender was fitted with rank_by={self.rank_by!r}: rank_by='both' needs a fit")
         return rank_by
@@ -543,7 +608,11 @@ class Recommender:
         self._fitted()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        tensors = {
+            f"{layout}.{name}": tensor.cpu().contiguous()
+            for layout, model in self.models.items()
+            for name, tensor in model.state_dict().items()
+        }
         tensors["user_bias"] = torch.from_numpy(self.baseline.user_bias)
         tensors["item_bias"] = torch.from_numpy(self.baseline.item_bias)
         if self.choice is not None:
@@ -561,13 +630,16 @@ class Recommender:
             if pd.api.types.is_integer_dtype(index.dtype):
                 tensors[name] = torch.from_numpy(index.to_numpy(copy=True))
         blob = save(tensors)
-        history = self.history.drop(columns="seconds", errors="ignore").astype(object)
+        histories = {}
+        for layout, history in self._histories.items():
+            plain = history.drop(columns="seconds", errors="ignore").astype(object)
+            histories[layout] = plain.where(plain.notna(), None).to_dict("records")
         description = {
             "format": FORMAT,
             "parameters": self._parameters(),
-            "best_epoch": self.best_epoch,
+            "best_epochs": self.best_epochs,
             "mean": self.baseline.mean,
-            "history": history.where(history.notna(), None).to_dict("records"),
+            "histories": histories,
             "ids": {name: list(index) for name, index in ids.items() if name not in tensors},
             "features": [] if self.item_features is None else [str(name) for name in self.item_features.columns],
             "sha256": hashlib.sha256(blob).hexdigest(),
@@ -584,8 +656,9 @@ class Recommender:
         return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
 
     def __repr__(self) -> str:
+        hidden = "" if self.hidden_dims is None else f", hidden_dims={tuple(self.hidden_dims)}"
         fitted = f", fitted to {self.ratings}, epoch {self.best_epoch}" if hasattr(self, "ratings") else ""
-        return f"Recommender(orientation={self.orientation!r}, hidden_dims={tuple(self.hidden_dims)}{fitted})"
+        return f"Recommender(orientation={self.orientation!r}{hidden}{fitted})"
 
 
 def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
@@ -619,7 +692,9 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
         raise ValueError(f"the two files in {directory} do not belong together: save the recommender again")
     tensors = load_tensors(blob)
     parameters = description["parameters"] | {"device": device}
-    recommender = Recommender(**parameters | {"hidden_dims": tuple(parameters["hidden_dims"])})
+    if parameters["hidden_dims"] is not None:
+        parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
+    recommender = Recommender(**parameters)
     user_ids, item_ids = (
         pd.Index(tensors[name].numpy() if name in tensors else description["ids"][name])
         for name in ("user_ids", "item_ids")
@@ -638,17 +713,25 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     if "item_features" in tensors:
         values, names = tensors["item_features"].numpy(), description["features"]
         recommender.item_features = pd.DataFrame(values, index=item_ids, columns=names)
-    model = recommender._new_model(ratings, recommender.item_features)
-    model.load_state_dict(_part(tensors, "model."))
+    models = {}
+    for layout in LAYOUTS[recommender.orientation]:
+        weights = _part(tensors, f"{layout}.")
+        n_outputs, n_inputs = len(weights["output.bias"]), weights["hidden.0.weight"].shape[1]
+        hidden_dims = recommender._setting(layout, "hidden_dims")
+        models[layout] = SAE(n_outputs, hidden_dims, dropout=recommender.dropout, n_features=n_inputs - n_outputs)
+        models[layout].load_state_dict(weights)
+        models[layout].to(device)
     choice = None
     if recommender.rank_by == "both":
         choice = ChoiceModel(seed=recommender.seed, device=device)
         choice.ratings, choice.model = ratings, choice.new_model(ratings.n_items)
         choice.model.load_state_dict(_part(tensors, "choice."))
         choice.model.to(device)
-    recommender.history = pd.DataFrame(description["history"]).astype({"valid_rmse": float})
+    recommender._histories = {
+        layout: pd.DataFrame(rows).astype({"valid_rmse": float}) for layout, rows in description["histories"].items()
+    }
     seen = matrices.get("seen", ratings)
-    recommender._keep(ratings, seen, baseline, model.to(device), description["best_epoch"], choice)
+    recommender._keep(ratings, seen, baseline, models, description["best_epochs"], choice)
     return recommender
 
 
@@ -656,9 +739,9 @@ def _part(tensors: dict, prefix: str) -> dict:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_ranking(rank_by: str) -> None:
-    if rank_by not in RANKINGS:
-        raise ValueError(f"rank_by must be one of {', '.join(map(repr, RANKINGS))}, not {rank_by!r}")
+def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
+    if value not in possible:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
 
 
 def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:

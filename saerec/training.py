@@ -6,6 +6,7 @@
 import math
 import os
 import time
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import sparse
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -25,7 +27,7 @@ from tqdm import tqdm
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
 from saerec.metrics import masked_squared_error, rmse
-from saerec.model import SAE
+from saerec.model import SAE, TwoEncoderSAE
 from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
@@ -40,6 +42,7 @@ class Batch:
     observed: Tensor  # bool
     offset: Tensor  # float32, stars; what the baseline predicts
     features: Tensor  # (B, F) float32; what else the network reads of a row
+    rows: np.ndarray | None = None  # (B,); positions in the matrix, None for somebody new
 
 
 class RatingRows:
@@ -89,12 +92,20 @@ class RatingRows:
         if self.baseline is not None:
             offset = torch.from_numpy(self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)))
         features = torch.from_numpy(self.features[rows])
-        return Batch(*(tensor.to(self.device) for tensor in (ratings, observed, offset, features)))
+        return Batch(*(tensor.to(self.device) for tensor in (ratings, observed, offset, features)), rows)
 
     def network_input(self, batch: Batch) -> Tensor:
         """What the network reads: (B, I + F) float32."""
         cells = torch.where(batch.observed, (batch.ratings - batch.offset) / self.unit + self.mask_weight, 0.0)
         return torch.cat([cells, batch.features], dim=1)
+
+    def output(self, model: SAE, batch: Batch, input_dropout: float = 0.0) -> Tensor:
+        """What the network writes: (B, I) float32, units. Of a cell that dropout hides rating and mask go together."""
+        return model(nn.functional.dropout(self.network_input(batch), input_dropout))
+
+    def left_out(self, model: SAE, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+        """What the network writes in cells of the batch without reading them: (N,) float32, units."""
+        return model.leave_one_out(self.network_input(batch), rows, cols)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -103,7 +114,7 @@ class RatingRows:
         Where the row or the column has no rating, what a baseline knows stands alone.
         """
         model.eval()
-        return batch.offset + torch.where(self.known(batch), self.unit * model(self.network_input(batch)), 0.0)
+        return batch.offset + torch.where(self.known(batch), self.unit * self.output(model, batch), 0.0)
 
     def known(self, batch: Batch) -> Tensor:
         """Where the network has a say: (B, I) bool. Everywhere, if there is no baseline."""
@@ -112,8 +123,68 @@ class RatingRows:
         return batch.observed.any(dim=1, keepdim=True) & self._known_cols
 
 
+class TwoSidedRatings(RatingRows):
+    """The same for a `TwoEncoderSAE`, which reads the rows and the columns: a cell hidden in one is so in the other.
+
+    Parameters
+    ----------
+    features : ndarray of shape (I, F), float32, optional
+        Of the columns.
+    """
+
+    def __init__(
+        self,
+        ratings: RatingMatrix,
+        baseline: BiasBaseline | None,
+        *,
+        mask_weight: float = 2.0,
+        features: np.ndarray | None = None,
+        device: str = "cpu",
+    ):
+        super().__init__(ratings, baseline, mask_weight=mask_weight, device=device)
+        rows, cols, values = ratings.coordinates()
+        offset = np.float32(0) if baseline is None else baseline.predict(rows, cols)
+        self._values = torch.from_numpy((values - offset) / np.float32(self.unit) + np.float32(mask_weight)).to(device)
+        self._cells = sparse.csr_array((np.arange(len(values)), cols, ratings.csr.indptr), shape=ratings.shape)
+        by_col = self._cells.T.tocsr()
+        self._order, self._col_starts, self._col_rows = (
+            torch.from_numpy(part.astype(np.int64)).to(device) for part in (by_col.data, by_col.indptr, by_col.indices)
+        )
+        features = np.zeros((ratings.n_items, 0), dtype=np.float32) if features is None else features
+        self._col_features = torch.from_numpy(features).to(device)
+
+    def output(self, model: TwoEncoderSAE, batch: Batch, input_dropout: float = 0.0) -> Tensor:
+        """As of `RatingRows`."""
+        return model(*self._inputs(batch, input_dropout))
+
+    def left_out(self, model: TwoEncoderSAE, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+        """As of `RatingRows`: hidden from both encoders."""
+        positions = torch.from_numpy(batch.rows).to(self.device)
+        return model.leave_one_out(*self._inputs(batch, 0.0), rows, cols, positions)
+
+    def as_sae(self, model: TwoEncoderSAE) -> SAE:
+        """The trained model as a user autoencoder for these ratings."""
+        return model.as_sae(self._columns(self._values), self._col_features)
+
+    def _inputs(self, batch: Batch, input_dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+        values = nn.functional.dropout(self._values, input_dropout)
+        cells = self._cells[batch.rows].tocoo()
+        users = torch.zeros(cells.shape, device=self.device)
+        users[cells.row, cells.col] = values[cells.data]
+        return users, self._columns(values), nn.functional.dropout(self._col_features, input_dropout)
+
+    def _columns(self, values: Tensor) -> Tensor:
+        """The columns as rows: (I, U), CSR."""
+        shape = self.ratings.shape[::-1]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            return torch.sparse_csr_tensor(
+                self._col_starts, self._col_rows, values[self._order], shape, check_invariants=False
+            )
+
+
 def fit(
-    model: SAE,
+    model: SAE | TwoEncoderSAE,
     train: RatingMatrix,
     valid: RatingMatrix | None = None,
     *,
@@ -147,12 +218,12 @@ def fit(
 
     Parameters
     ----------
-    model : SAE
+    model : SAE or TwoEncoderSAE
         With I outputs, and as many more inputs as there are features. Its initial weights are the caller's.
     train, valid : RatingMatrix of shape (U, I)
         With the same ids. Predictions for `valid` are made from the rows of `train`.
     baseline, mask_weight, features
-        See `RatingRows`.
+        See `RatingRows`, and for the features of a TwoEncoderSAE `TwoSidedRatings`.
     input_dropout : float in [0, 1)
         Share of the input's cells hidden in training; the others are scaled up to keep the expected sum (Srivastava et
         al., JMLR 2014, section 10).
@@ -210,7 +281,8 @@ def fit(
         settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     settings["features"] = None if features is None else _fingerprint(features)
-    data = RatingRows(train, baseline, mask_weight=mask_weight, features=features, device=device)
+    kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
+    data = kind(train, baseline, mask_weight=mask_weight, features=features, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
     optimizer, scheduler = optimizer_and_schedule(
@@ -251,7 +323,7 @@ def fit(
             row = {"epoch": epoch, "train_rmse": train_rmse, "valid_rmse": valid_rmse, "seconds": seconds}
             history.append(row)
             weights = _weights(model)
-            weights["output.bias"] += unseen_error
+            weights[model.bias_name] += unseen_error
             if best_epoch(pd.DataFrame(history)) == epoch:
                 best_weights = weights
             if checkpoint_dir is not None:
@@ -283,8 +355,8 @@ def _train_epoch(
     order = rows[torch.randperm(len(rows)).numpy()]
     for start in range(0, len(order), batch_size):
         batch = data.batch(order[start : start + batch_size])
-        x = nn.functional.dropout(data.network_input(batch), input_dropout)  # hides rating and mask of a cell together
-        squared_error, count = masked_squared_error(batch.offset + data.unit * model(x), batch.ratings, batch.observed)
+        prediction = batch.offset + data.unit * data.output(model, batch, input_dropout)
+        squared_error, count = masked_squared_error(prediction, batch.ratings, batch.observed)
         optimizer.zero_grad()
         (squared_error / (count * data.unit**2)).backward()  # in units, so that AdamW's eps is as small on any scale
         optimizer.step()
@@ -306,7 +378,7 @@ def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_si
         batch = data.batch(rows)
         cells = [positions[::every] for positions in batch.observed.nonzero(as_tuple=True)]
         target = (batch.ratings - batch.offset)[cells[0], cells[1]] / data.unit
-        left_out.append(target - model.leave_one_out(data.network_input(batch), *cells))
+        left_out.append(target - data.left_out(model, batch, *cells))
         predicted, known = data.predict(model, batch).cpu(), data.known(batch).cpu()
         for ratings, part in zip(found, parts):
             rating, observed = map(torch.from_numpy, part.dense(rows))

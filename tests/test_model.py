@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from saerec import SAE
+from saerec import SAE, TwoEncoderSAE
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +104,43 @@ def test_features_are_read_and_not_written():
     other = x.clone()
     other[:, 4:] += 1
     assert not torch.equal(model(x), model(other))
+
+
+class TestTwoEncoders:
+    """6 users, 4 items, 2 features of an item."""
+
+    @pytest.fixture
+    def model(self) -> TwoEncoderSAE:
+        model = TwoEncoderSAE(6, 4, 3, dropout=0.5, n_features=2).eval()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        return model
+
+    x, features = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([[1.0, 2]] * 4)
+
+    def test_forward_is_the_formula(self, model):
+        users, items = model.users[0], model.items[0]
+        h_u = torch.sigmoid(self.x @ users.weight.T + users.bias)
+        h_i = torch.sigmoid(torch.cat([self.x.T, self.features], dim=1) @ items.weight.T + items.bias)
+        expected = h_u @ model.mixing @ h_i.T / math.sqrt(3) + model.bias
+        torch.testing.assert_close(model(self.x, self.x.T, self.features), expected)
+        torch.testing.assert_close(model(self.x[2:4], self.x.T.to_sparse_csr(), self.features), expected[2:4])
+
+    def test_left_out_is_as_if_the_cell_had_been_zero_in_both(self, model):
+        rows, cols, positions = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 2]), torch.tensor([4, 2])
+        found = model.leave_one_out(self.x[positions], self.x.T, self.features, rows, cols, positions)
+        for row, col, value in zip(positions[rows], cols, found):
+            without = self.x.clone()
+            without[row, col] = 0
+            torch.testing.assert_close(model(without, without.T, self.features)[row, col], value)
+
+    def test_as_a_user_autoencoder_it_says_the_same(self, model):
+        sae = model.train().as_sae(self.x.T, self.features)
+        torch.testing.assert_close(sae(self.x), model.eval()(self.x, self.x.T, self.features))
+
+    def test_weights_start_as_those_of_the_other(self):
+        model = TwoEncoderSAE(300, 200, 100, output_gain=0.1)
+        for weight, gain in ((model.users[0].weight, 1), (model.items[0].weight, 1), (model.mixing, 0.1)):
+            bound = gain * math.sqrt(6 / sum(weight.shape))
+            assert 0.98 * bound < weight.abs().max() <= bound
+        assert not model.bias.any() and not model.users[0].bias.any()

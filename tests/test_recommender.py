@@ -23,7 +23,7 @@ QUICK = {
     "rank_by": "rating",
 }
 IDS = ["user_id", "item_id"]
-ORIENTATIONS = ["item", "user"]
+ORIENTATIONS = ["item", "user", "both", "mean"]
 
 
 def quick(**options) -> Recommender:
@@ -58,7 +58,10 @@ class TestFit:
         assert unrefitted.ratings.n_ratings == len(train)
         assert unrefitted.seen.n_ratings == len(train) + len(valid)
         by_hand = quick(orientation=rec.orientation, refit=False).fit(train, valid)
-        assert by_hand.best_epoch == saerec.best_epoch(by_hand.history) == rec.best_epoch
+        histories = by_hand.history.groupby("layout") if rec.orientation == "mean" else [("only", by_hand.history)]
+        chosen = {layout: saerec.best_epoch(history) for layout, history in histories}
+        assert by_hand.best_epochs == rec.best_epochs
+        assert list(by_hand.best_epochs.values()) == [chosen.get(layout) or chosen["only"] for layout in rec.models]
         by_hand.refit_on(pd.concat([valid, train]))
         assert_frame_equal(by_hand.recommend(k=3), rec.recommend(k=3), check_exact=True)
         assert_frame_equal(by_hand.history.drop(columns="seconds"), rec.history.drop(columns="seconds"))
@@ -72,13 +75,15 @@ class TestFit:
         expected = load_file(tmp_path / f"epoch_{n_epochs:04d}.safetensors")
         assert all(torch.equal(tensor, expected[name]) for name, tensor in rec.model.state_dict().items())
 
-    def test_the_error_on_valid_is_that_of_the_history(self, unrefitted, parts):
+    @pytest.mark.parametrize("orientation", ["item", "user", "both"])
+    def test_the_error_on_valid_is_that_of_the_history(self, parts, orientation):
         """Cold users and items included: valid holds some."""
+        unrefitted = quick(orientation=orientation, refit=False).fit(*parts[:2])
         history = unrefitted.history.set_index("epoch")["valid_rmse"]
         rmse = unrefitted.evaluate(parts[1])["rmse"]
         assert rmse == pytest.approx(history[unrefitted.best_epoch], abs=1e-6)
         assert rmse == pytest.approx(history.min(), abs=1e-6)
-        assert 1 < unrefitted.best_epoch < QUICK["n_epochs"]
+        assert 1 < unrefitted.best_epoch <= QUICK["n_epochs"]
 
     def test_the_order_of_rows_does_not_matter(self, rec, parts):
         shuffled = [frame.sample(frac=1, random_state=1) for frame in parts[:2]]
@@ -98,7 +103,11 @@ class TestFit:
 
     @pytest.mark.parametrize(
         ("options", "message"),
-        [({"orientation": "both"}, "orientation must be"), ({"lr": -1}, "lr must"), ({"shrinkage": -1}, "shrinkage")],
+        [
+            ({"orientation": "row"}, "orientation must be one of 'item', 'user'"),
+            ({"lr": -1}, "lr must"),
+            ({"shrinkage": -1}, "shrinkage"),
+        ],
     )
     def test_bad_settings_are_refused(self, parts, options, message):
         with pytest.raises(ValueError, match=message):
@@ -109,7 +118,7 @@ class TestFit:
         quick(orientation=rec.orientation).fit(*parts[:2], **options)
         other = quick(orientation=rec.orientation).fit(*parts[:2], **options, resume=True)
         assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
-        assert (tmp_path / "epoch_0010.safetensors").exists()
+        assert len([*tmp_path.glob("**/epoch_0010.safetensors")]) == len(rec.models)
 
     def test_global_random_state_is_left_alone(self, parts):
         torch.manual_seed(3)
@@ -123,6 +132,28 @@ def features() -> pd.DataFrame:
     """Two numbers for each of the 24 items of `tastes`."""
     numbers = np.random.default_rng(0).random((24, 2))
     return pd.DataFrame(numbers, index=10 + 3 * np.arange(24) ** 2, columns=["x", "y"])
+
+
+class TestMean:
+    def test_is_of_what_the_two_layouts_say(self, parts):
+        both = [quick(orientation=orientation).fit(*parts[:2]) for orientation in ("item", "both")]
+        mean = quick(orientation="mean").fit(*parts[:2])
+        rows = np.arange(len(mean.user_ids))
+        expected = np.mean([rec._predictor.scores(rows) for rec in both], axis=0)
+        np.testing.assert_allclose(mean._predictor.scores(rows), expected, rtol=1e-6)
+        assert mean.best_epoch == {"item": both[0].best_epoch, "both": both[1].best_epoch}
+        assert list(mean.history["layout"].unique()) == ["item", "both"]
+        cols, stars = np.array([0, 5]), np.array([1.0, 5.0], dtype=np.float32)
+        expected = np.mean([rec._predictor.new_user_scores(cols, stars) for rec in both], axis=0)
+        np.testing.assert_allclose(mean._predictor.new_user_scores(cols, stars), expected, rtol=1e-6)
+
+    def test_what_is_not_given_is_what_suits_the_layout(self, parts):
+        history = Recommender(orientation="mean", rank_by="rating", refit=False).fit(*parts[:2]).history
+        assert history.groupby("layout")["epoch"].max().to_dict() == {"item": 40, "both": 60}
+
+    def test_two_encoders_have_one_hidden_layer(self, parts):
+        with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\)"):
+            quick(orientation="both", hidden_dims=(5, 4)).fit(parts[0])
 
 
 class TestItemFeatures:
@@ -146,14 +177,16 @@ class TestItemFeatures:
         twice = quick(feature_weight=1.0).fit(*parts[:2], item_features=2 * features)
         assert_frame_equal(once.recommend(k=3), twice.recommend(k=3), check_exact=True)
 
-    def test_are_saved_and_used_when_refitted(self, parts, features, tmp_path):
-        rec = quick(refit=False).fit(*parts[:2], item_features=features)
+    @pytest.mark.parametrize("orientation", ["item", "both"])
+    def test_are_saved_and_used_when_refitted(self, parts, features, tmp_path, orientation):
+        rec = quick(orientation=orientation, refit=False).fit(*parts[:2], item_features=features)
         rec.save(tmp_path)
         loaded = load(tmp_path)
         assert_frame_equal(loaded.recommend(k=3), rec.recommend(k=3), check_exact=True)
         whole = pd.concat(parts[:2])
         assert_frame_equal(loaded.refit_on(whole).recommend(k=3), rec.refit_on(whole).recommend(k=3), check_exact=True)
-        assert rec.model.hidden[0].in_features == rec.ratings.n_users + 2
+        without = quick(orientation=orientation).fit(*parts[:2])
+        assert not rec.recommend(k=3)["score"].equals(without.recommend(k=3)["score"])
 
     def test_a_row_that_is_a_user_has_none(self, parts, features):
         with pytest.raises(ValueError, match="item_features describe rows that are items"):
@@ -461,6 +494,8 @@ class TestSave:
         "options", [{}, {"refit": False}, {"hidden_dims": [5, 4], "shrinkage": 1, "mask_weight": 0}]
     )
     def test_loaded_is_the_same(self, parts, tmp_path, orientation, change_ids, options):
+        if "hidden_dims" in options and orientation in ("both", "mean"):
+            options = options | {"hidden_dims": [5]}  # they take one layer
         train, valid, test = map(change_ids, parts)
         rec = quick(orientation=orientation, **options).fit(train, valid)
         rec.save(tmp_path / "new" / "folder")
