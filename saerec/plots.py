@@ -42,6 +42,11 @@ def use_style() -> None:
     )
 
 
+def literal(text: object) -> str:
+    """What matplotlib draws as `text` itself: between two dollar signs it would see a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def show(figure: Figure | Axes, alt: str) -> None:
     """Display a figure in a notebook, with a text for who cannot see it, and close it."""
     from IPython.display import display
@@ -93,6 +98,7 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
         Their name in the plural, such as "movies".
     """
     ax = ax or plt.subplots()[1]
+    what = literal(what)
     ordered = np.sort(counts.to_numpy())[::-1]
     kept = min(kept, len(ordered))
     ax.loglog(np.arange(1, len(ordered) + 1), ordered, linewidth=2)
@@ -128,7 +134,7 @@ def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.subplots(figsize=(8, 5.5))[1]
     genres = genres.sort_values("n_ratings")
-    bars = ax.barh(genres.index, genres["n_ratings"])
+    bars = ax.barh(genres.index.map(literal), genres["n_ratings"])
     ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=9)
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.1)
@@ -152,7 +158,7 @@ def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) ->
     ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
     ax.invert_yaxis()
     ax.grid(visible=False)
-    ax.set(xlabel="movies, most rated first", ylabel="users, most active first", title=title)
+    ax.set(xlabel="movies, most rated first", ylabel="users, most active first", title=literal(title))
     return ax
 
 
@@ -174,7 +180,13 @@ def plot_history(
     for name, rmse in baselines.items():
         ax.axhline(rmse, color=GREY, linestyle=":", linewidth=1)
         ax.annotate(
-            name, (1, rmse), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+            literal(name),
+            (1, rmse),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color=GREY,
+            fontsize=9,
         )
     if best_epoch is not None:
         best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
@@ -197,8 +209,8 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
         The model that is drawn in colour.
     """
     ax = ax or plt.subplots(figsize=(8, 0.45 * len(scores) + 1.2))[1]
-    scores = scores.sort_values(ascending=False)
-    colours = [RED if name == highlight else GREY for name in scores.index]
+    scores = scores.sort_values(ascending=False).rename(literal)
+    colours = [RED if name == literal(highlight) else GREY for name in scores.index]
     ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
     ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
     for name, score in scores.items():
@@ -224,7 +236,7 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.scatter(scores["novelty"], scores["ndcg"], color=colours, s=60, zorder=3)
     for name, row in scores.iterrows():
         at = (row["novelty"], row["ndcg"])
-        ax.annotate(name, at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+        ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
     ax.margins(x=0.25, y=0.12)
     ax.set_ylim(bottom=0)
     ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
@@ -244,8 +256,10 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     ax = ax or plt.subplots()[1]
     styles = zip((GREY, BLUE, ORANGE, GREEN), ("s:", "o-", "^--", "d-."))
     for (name, frame), (colour, style) in zip(errors.items(), styles):
-        ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=name)
-    ax.set_xticks(range(len(frame)), [f"{group}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9)
+        ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=literal(name))
+    ax.set_xticks(
+        range(len(frame)), [f"{literal(group)}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9
+    )
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
     ax.legend()
@@ -292,6 +306,7 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     """
     ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
     titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
+    titles, title = [literal(name) for name in titles], literal(title)
     positions = range(len(titles))
     bars = ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE)
     ax.bar_label(bars, labels=[f"{score:.2f} ★" for score in recommended["score"]], padding=3, fontsize=9)
@@ -324,14 +339,20 @@ def plot_curves(
     names = [*curves, *(name for name in dots if name not in curves)]
     colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, SKY, RED)))
     for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-", "--")):
-        ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=name)
+        ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=literal(name))
     for (name, points), marker in zip(dots.items(), "os^Dv"):
-        label = f"_{name}" if name in curves else name
+        label = f"_{name}" if name in curves else literal(name)
         ax.plot(points.index, points, marker, color=colours[name], markeredgecolor="white", markersize=8, label=label)
     for name, error in baselines.items():
         ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
         ax.annotate(
-            name, (1, error), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+            literal(name),
+            (1, error),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color=GREY,
+            fontsize=9,
         )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
@@ -368,7 +389,7 @@ def plot_steps(steps: pd.DataFrame, *, xlabel: str, highlight: str = "saerec", a
         ax.annotate(
             f"{rmse:.4f}", (beside, place), xytext=(8, 0), textcoords="offset points", va="center", color=colour
         )
-    ax.set_yticks(range(len(steps)), steps.index)
+    ax.set_yticks(range(len(steps)), steps.index.map(literal))
     ax.invert_yaxis()
     ax.margins(x=0.14, y=0.08)
     ax.grid(visible=False, axis="y")

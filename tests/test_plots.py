@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 import saerec
 from saerec import plots
@@ -50,6 +51,31 @@ def test_draws_on_the_given_axes_with_labelled_axes(name):
     assert DRAWN[name](ax) is ax
     assert ax.get_xlabel() and ax.get_ylabel()
     ax.figure.canvas.draw()
+
+
+NAME = r"$5 off \frac{ $9"  # between the dollars is no formula: to draw it as one would be an error
+NAMED = {
+    "plot_long_tail": lambda: plots.plot_long_tail(pd.Series([3, 2]), kept=1, what=NAME),
+    "plot_genres": lambda: plots.plot_genres(pd.DataFrame({"n_ratings": [9], "mean_rating": [3.0]}, index=[NAME])),
+    "plot_density": lambda: plots.plot_density(saerec.RatingMatrix.from_frame(RATINGS), title=NAME),
+    "plot_history": lambda: plots.plot_history(HISTORY, baselines={NAME: 0.9}),
+    "plot_scores": lambda: plots.plot_scores(pd.Series({NAME: 0.9, "b": 0.8}), xlabel="x", highlight=NAME),
+    "plot_list_scores": lambda: plots.plot_list_scores(pd.DataFrame({"ndcg": [0.1], "novelty": [9]}, index=[NAME])),
+    "plot_error_by": lambda: plots.plot_error_by(
+        {NAME: pd.DataFrame({"rmse": [0.5], "n_ratings": [3]}, index=[NAME])}, xlabel="x"
+    ),
+    "plot_top": lambda: plots.plot_top(TOP.assign(title=NAME), title=NAME, scale=(0.5, 5.0)),
+    "plot_curves": lambda: plots.plot_curves({NAME: pd.Series({1: 0.9})}, dots={NAME + "2": pd.Series({1: 0.9})}),
+    "plot_curves, baselines": lambda: plots.plot_curves({"a": pd.Series({1: 0.9})}, baselines={NAME: 0.85}),
+    "plot_steps": lambda: plots.plot_steps(pd.DataFrame({"rmse": [0.9], "rmse_spread": [0.0]}, [NAME]), xlabel="x"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_dollars_in_names_are_dollars(name):
+    ax = NAMED[name]()
+    ax.figure.canvas.draw()
+    assert r"\$5 off \frac{ \$9" in " ".join(text.get_text() for text in ax.findobj(Text))
 
 
 def heights(ax):
