@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 from pandas.io.formats.style import Styler
 
 from saerec.ratings import RatingMatrix
@@ -86,7 +86,7 @@ def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None = None) -> Axes:
-    """Number of ratings by rank, both on log scales, and where the cut to the `kept` first falls.
+    """Number of ratings by rank, both on log scales, and where the cut to the `kept` first falls, if there are more.
 
     Parameters
     ----------
@@ -100,14 +100,14 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
     ax = ax or plt.subplots()[1]
     what = literal(what)
     ordered = np.sort(counts.to_numpy())[::-1]
-    kept = min(kept, len(ordered))
     ax.loglog(np.arange(1, len(ordered) + 1), ordered, linewidth=2)
-    ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
-    ax.axvline(kept, color=RED, linestyle="--")
-    label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
-    ax.annotate(
-        label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
-    )
+    if kept < len(ordered):
+        ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
+        ax.axvline(kept, color=RED, linestyle="--")
+        label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
+        ax.annotate(
+            label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
+        )
     ax.set(xlabel=f"{what}, by rank", ylabel="ratings", title=f"The long tail of {what}", xlim=(0.9, None))
     return ax
 
@@ -117,7 +117,7 @@ def plot_years(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots()[1]
     years = pd.to_datetime(ratings["timestamp"], unit="s").dt.year.value_counts().sort_index()
     ax.bar(years.index, years, color=BLUE)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(FixedLocator(years.index) if len(years) < 3 else MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False, axis="x")
     ax.set(xlabel="year in which the rating was given", ylabel="ratings", title="Ratings over the years")
@@ -158,7 +158,7 @@ def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) ->
     ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
     ax.invert_yaxis()
     ax.grid(visible=False)
-    ax.set(xlabel="movies, most rated first", ylabel="users, most active first", title=literal(title))
+    ax.set(xlabel="items, most rated first", ylabel="users, most active first", title=literal(title))
     return ax
 
 

@@ -87,6 +87,17 @@ def test_bars_are_shares_and_counts():
     assert heights(plots.plot_years(RATINGS)) == [2, 3]
 
 
+def test_a_cut_that_takes_nothing_is_not_drawn():
+    counts = RATINGS["item_id"].value_counts()
+    assert [len(plots.plot_long_tail(counts, kept=kept, what="items").texts) for kept in (2, 3, 4)] == [1, 0, 0]
+
+
+def test_one_year_is_one_tick():
+    ax = plots.plot_years(RATINGS.head(2))
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2001"]
+
+
 def test_history_marks_the_chosen_epoch_and_draws_each_curve():
     ax = plots.plot_history(HISTORY, baselines={"biases": 0.93}, best_epoch=2)
     training, validation, *_ = ax.lines
