@@ -124,7 +124,7 @@ def read_text(
         if bad or not len(frame):
             reason = f"bad values in {', '.join(bad)}"
     whole = any(column.type == pa.int64() for column in columns.values())
-    if reason or (whole and _count(path, b"0x")):  # pyarrow reads 0x10 as 16
+    if reason or (whole and _count(path, b"0x", b"0X")):  # pyarrow reads 0x10 as 16
         error = _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
         if error:
             raise error
@@ -223,13 +223,13 @@ def _single(separator: str) -> str:
     return separator if len(separator) == 1 else JOINT
 
 
-def _count(path: Path, mark: bytes) -> int:
-    """How often some bytes stand in a file, in small letters or large."""
+def _count(path: Path, *marks: bytes) -> int:
+    """How often these bytes, all equally many, stand in a file."""
     count, rest = 0, b""
     with open_bytes(path) as file:
         for block in iter(lambda: file.read(2**24), b""):
-            count += (rest + block).lower().count(mark)
-            rest = block[len(block) - len(mark) + 1 :]
+            count += sum((rest + block).count(mark) for mark in marks)
+            rest = block[len(block) - len(marks[0]) + 1 :]
     return count
 
 

@@ -212,8 +212,10 @@ def _may_be_doubled(frame: pd.DataFrame) -> bool:
     """Whether two rows share a mixture of their ids: a tenth of the time and memory of comparing the ids themselves."""
     if not frame["user_id"].dtype == frame["item_id"].dtype == np.int64:
         return True
-    user, item = (frame[name].to_numpy().astype(np.uint64) for name in ("user_id", "item_id"))
-    mixed = np.sort(user * np.uint64(0x9E3779B97F4A7C15) + item)
+    mixed = frame["user_id"].to_numpy().astype(np.uint64)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed += frame["item_id"].to_numpy().view(np.uint64)
+    mixed.sort()
     return bool((mixed[1:] == mixed[:-1]).any())
 
 
