@@ -86,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_PATH",
         help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
     )
-    run.add_argument("--out", default="", metavar="DIR", help="the run's folder (default: runs/<dataset>)")
+    run.add_argument(
+        "--out",
+        default="",
+        metavar="DIR",
+        help="the run's folder (default: runs/<dataset> of the project's folder; of the current folder if saerec was "
+        "installed)",
+    )
     run.add_argument(
         "-p",
         dest="parameters",
@@ -107,8 +113,14 @@ def _parser() -> argparse.ArgumentParser:
         known = "" if name == "timestamp" else f" (default: {name}{'' if name == 'rating' else '_id'})"
         own.add_argument(f"--{name}", metavar="COLUMN", help=f"its column of {name}s{known}")
     own.add_argument("--titles", metavar="FILE", help="a second file, with that column of items and one called title")
+    own.add_argument("--encoding", help="of these files, if they are text (default: utf-8)")
     own.add_argument(
-        "--duplicates", choices=("error", "last", "mean"), help="what to do if somebody rated something twice"
+        "--separator", metavar="TEXT", help="between their columns (default: comma, semicolon, tab or bar)"
+    )
+    run.add_argument(
+        "--duplicates",
+        choices=("error", "last", "mean"),
+        help="what counts if somebody rated something twice: the last (by time, if the data tell), or the mean",
     )
     run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -140,8 +152,8 @@ def _run(options: argparse.Namespace) -> None:
     for name, equals, _ in pairs:
         if not (name and equals):
             raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
-    own = {name: getattr(options, name) for name in ("user", "item", "rating", "timestamp", "titles", "duplicates")}
-    own = {name: value for name, value in own.items() if value is not None}
+    names = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
+    own = {name: value for name in names if (value := getattr(options, name)) is not None}
     index = series.run(
         options.dataset,
         options.out,

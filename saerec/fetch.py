@@ -6,6 +6,8 @@ import shutil
 import stat
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -77,13 +79,12 @@ def fetch_movielens(
         return target
     import pooch  # slow to import and rarely needed, as is requests
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
+    with _made(folder), TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
         path, advice = by_hand, f"move {by_hand} away to download it anew"
         if not by_hand.exists():
             path, advice = Path(temporary, by_hand.name), "try again, or download it by hand"
             print(TERMS)
-            _download(name, path, insecure, progress)
+            _download(name, path, by_hand, insecure, progress)
         found = pooch.file_hash(path, alg="md5")
         if not md5:
             print(f"{name} changes, so it has no published MD5 to check it by. The MD5 of this {path.name} is {found}")
@@ -110,7 +111,20 @@ def has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _download(name: str, path: Path, insecure: bool, progress: bool) -> None:
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder unless it is there; a new one goes again if nothing came into it."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # something did
+                folder.rmdir()
+
+
+def _download(name: str, path: Path, by_hand: Path, insecure: bool, progress: bool) -> None:
     import pooch
     import requests
 
@@ -134,7 +148,8 @@ def _download(name: str, path: Path, insecure: bool, progress: bool) -> None:
         elif isinstance(error, requests.exceptions.ChunkedEncodingError):
             problem = f"the connection broke off before {url} was whole: try again"
         else:
-            problem = f"{url} cannot be reached: is this computer online? ({type(error).__name__})"
+            problem = f"{url} cannot be reached: is this computer online? Or get that zip by another way, put it in "
+            problem += f"place as {by_hand} and run this again ({type(error).__name__})"
         raise FetchError(problem) from error
 
 

@@ -15,12 +15,12 @@ from pyarrow import parquet
 from saerec.files import save_atomically
 from saerec.readers import Dataset
 from saerec.tables import INT_ID, RATING, SECONDS, TEXT, open_bytes, read_text
-from saerec.validation import FileFormatError
+from saerec.validation import DuplicateRatingError, FileFormatError, resolve_duplicates
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
-READER = 2  # version of what is below, for the cached copies
+READER = 3  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 
 # In the order of the flags in u.item; "unknown" is no genre.
@@ -32,18 +32,21 @@ GENRES_100K = (
 YEAR = r"\(([0-9]{4})(?:\s?[-–]\s?(?:[0-9]{4})?)?\)\s*$"  # (1995), and (1975-1979) or (2009– ) of series
 
 
-def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Dataset:
+def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small", *, duplicates: str = "error") -> Dataset:
     """The ratings and movies of a MovieLens release: 100K, 1M, 10M, 20M, 25M, 32M, latest or latest-small.
 
     What it is, is told by its files: ``u.data`` and ``u.item``, ``ratings.dat`` and ``movies.dat``, or ``ratings.csv``
-    and ``movies.csv``; the ratings may be compressed (.gz). Of a large release a converted copy is kept beside the
+    and ``movies.csv``; the ratings may be compressed (.gz). If several of these lie in a folder, ratings.csv counts
+    before ratings.dat before u.data, and the movies likewise. Of a large release a converted copy is kept beside the
     source, ``….saerec.parquet``, which is used as long as the source has the same size and time.
 
     Parameters
     ----------
     name_or_path : str or path
         A folder or a zip file, or the name of one in ``data/``: of the current folder, or of the checkout that saerec
-        runs from, or of the installed package.
+        runs from, or of the installed package. The files may lie in a folder in it, in a zip three folders deep.
+    duplicates : {"error", "last", "mean"}
+        What to do about pairs of a user and an item that stand more than once: `saerec.validation.resolve_duplicates`.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small") -> Datas
     if movies is None:
         raise FileNotFoundError(f"{file.parent} has ratings, but its movies are missing: {' or '.join(MOVIE_READERS)}")
     on_disk = source if source.is_file() else file
-    ratings = _cached(on_disk, lambda: RATING_READERS[file.name.removesuffix(".gz")](file))
+    ratings = _cached(on_disk, duplicates, lambda: _read_ratings(file, duplicates))
     listed = MOVIE_READERS[movies.name](movies).set_axis(["item_id", "title", "genres"], axis=1)
     listed["genres"] = listed["genres"].replace("(no genres listed)", "")
     listed["year"] = pd.to_numeric(listed["title"].str.extract(YEAR)[0]).astype("Int16")
@@ -73,9 +76,9 @@ def find_dataset(name_or_path: str | os.PathLike) -> Path:
             return place
     looked = ", ".join(dict.fromkeys(map(str, places)))
     raise FileNotFoundError(
-        f"no data set {str(name_or_path)!r}: there is no {', '.join(RATING_READERS)} in {looked}, nor such a zip file. "
-        "saerec fetch NAME downloads a MovieLens release; otherwise give the path of its folder or zip file, or (to "
-        "saerec run) that of a CSV or Parquet file of your own"
+        f"no data set {str(name_or_path)!r}: there is no {', '.join(RATING_FORMS)} in {looked}, nor in a zip "
+        "file so called. saerec fetch NAME downloads a MovieLens release; otherwise give the path of its folder or zip "
+        "file, or (to saerec run) that of a CSV or Parquet file of your own"
     )
 
 
@@ -135,31 +138,43 @@ def _find_title(movies: pd.DataFrame, title: str):
 
 
 def ratings_file(source: Path) -> Path | zipfile.Path | None:
-    """The file with the ratings in a folder or a zip file, or in a folder in it; None if there is none."""
+    """The file with the ratings in a folder, or in a folder in it, or in a zip file; None if there is none.
+
+    Raises
+    ------
+    FileFormatError
+        The zip file is damaged, or there are several data sets.
+    """
     if not source.exists():
         return None
+    depth, folders = 1, [source]
     if source.is_file():
         try:
-            source = zipfile.Path(source)
+            depth, folders = 3, [zipfile.Path(source)]
         except Exception as error:  # zipfile meets damaged files with a dozen kinds
             if source.suffix != ".zip":
                 return None
             raise FileFormatError(f"{source} is not a whole zip file ({error}): download it again") from error
-    for folder in [source, *sorted((inner for inner in source.iterdir() if inner.is_dir()), key=str)]:
-        for name in RATING_READERS:
-            for file in (folder / name, folder / f"{name}.gz"):
-                if file.is_file():
-                    return file
+    for level in range(depth + 1):
+        if level:
+            folders = sorted((inner for folder in folders for inner in folder.iterdir() if inner.is_dir()), key=str)
+        named = [[folder / name for stem in RATING_FORMS for name in (stem, f"{stem}.gz")] for folder in folders]
+        found = [file for files in named for file in files if file.is_file()]
+        if len({str(file.parent) for file in found}) > 1:
+            places = ", ".join(dict.fromkeys(str(file.parent) for file in found))
+            raise FileFormatError(f"{source} holds several data sets: give the path of one, unpacked: {places}")
+        if found:
+            return found[0]
     return None
 
 
-def _cached(file: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def _cached(file: Path, duplicates: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """What `read` reads from `file`, or the copy that is kept beside it since it was last read."""
     state = file.stat()
     if state.st_size < CACHE_FROM:
         return read()
     copy = file.with_name(file.name + ".saerec.parquet")
-    key = {b"saerec": f"{READER} {state.st_size} {state.st_mtime_ns}".encode()}
+    key = {b"saerec": f"{READER} {duplicates} {state.st_size} {state.st_mtime_ns}".encode()}
     try:
         if parquet.read_schema(copy).metadata == key:
             table = parquet.read_table(copy, page_checksum_verification=True)
@@ -173,10 +188,15 @@ def _cached(file: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return ratings
 
 
-def _read_ratings(file: Path, names: list[str] | None, separator: str) -> pd.DataFrame:
+def _read_ratings(file: Path, duplicates: str) -> pd.DataFrame:
+    names, separator = RATING_FORMS[file.name.removesuffix(".gz")]
     columns = {"userId": INT_ID, "movieId": INT_ID, "rating": RATING, "timestamp": SECONDS}
     frame = read_text(file, columns, names=names, separator=separator, quotes=names is None)
-    return frame.set_axis(["user_id", "item_id", "rating", "timestamp"], axis=1)
+    frame = frame.set_axis(["user_id", "item_id", "rating", "timestamp"], axis=1)
+    try:
+        return resolve_duplicates(frame, duplicates)
+    except DuplicateRatingError as error:
+        raise DuplicateRatingError(f"{file}: {error}") from error
 
 
 def _read_movies_csv(file: Path) -> pd.DataFrame:
@@ -209,9 +229,5 @@ def _read_u_item(file: Path) -> pd.DataFrame:
 
 
 FIELDS = ["userId", "movieId", "rating", "timestamp"]
-RATING_READERS = {
-    "ratings.csv": lambda file: _read_ratings(file, None, ","),
-    "ratings.dat": lambda file: _read_ratings(file, FIELDS, "::"),
-    "u.data": lambda file: _read_ratings(file, FIELDS, "\t"),
-}
+RATING_FORMS = {"ratings.csv": (None, ","), "ratings.dat": (FIELDS, "::"), "u.data": (FIELDS, "\t")}
 MOVIE_READERS = {"movies.csv": _read_movies_csv, "movies.dat": _read_movies_dat, "u.item": _read_u_item}

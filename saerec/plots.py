@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
 from pandas.io.formats.style import Styler
 
 from saerec.ratings import RatingMatrix
@@ -40,6 +40,11 @@ def use_style() -> None:
             "legend.frameon": False,
         }
     )
+
+
+def literal(text: object) -> str:
+    """What matplotlib draws as `text` itself: between two dollar signs it would see a formula."""
+    return str(text).replace("$", r"\$")
 
 
 def show(figure: Figure | Axes, alt: str) -> None:
@@ -81,7 +86,7 @@ def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None = None) -> Axes:
-    """Number of ratings by rank, both on log scales, and where the cut to the `kept` first falls.
+    """Number of ratings by rank, both on log scales, and where the cut to the `kept` first falls, if there are more.
 
     Parameters
     ----------
@@ -93,15 +98,16 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
         Their name in the plural, such as "movies".
     """
     ax = ax or plt.subplots()[1]
+    what = literal(what)
     ordered = np.sort(counts.to_numpy())[::-1]
-    kept = min(kept, len(ordered))
     ax.loglog(np.arange(1, len(ordered) + 1), ordered, linewidth=2)
-    ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
-    ax.axvline(kept, color=RED, linestyle="--")
-    label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
-    ax.annotate(
-        label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
-    )
+    if kept < len(ordered):
+        ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
+        ax.axvline(kept, color=RED, linestyle="--")
+        label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
+        ax.annotate(
+            label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
+        )
     ax.set(xlabel=f"{what}, by rank", ylabel="ratings", title=f"The long tail of {what}", xlim=(0.9, None))
     return ax
 
@@ -111,7 +117,7 @@ def plot_years(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = ax or plt.subplots()[1]
     years = pd.to_datetime(ratings["timestamp"], unit="s").dt.year.value_counts().sort_index()
     ax.bar(years.index, years, color=BLUE)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(FixedLocator(years.index) if len(years) < 3 else MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.grid(visible=False, axis="x")
     ax.set(xlabel="year in which the rating was given", ylabel="ratings", title="Ratings over the years")
@@ -128,7 +134,7 @@ def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     ax = ax or plt.subplots(figsize=(8, 5.5))[1]
     genres = genres.sort_values("n_ratings")
-    bars = ax.barh(genres.index, genres["n_ratings"])
+    bars = ax.barh(genres.index.map(literal), genres["n_ratings"])
     ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=9)
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.1)
@@ -152,7 +158,7 @@ def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) ->
     ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
     ax.invert_yaxis()
     ax.grid(visible=False)
-    ax.set(xlabel="movies, most rated first", ylabel="users, most active first", title=title)
+    ax.set(xlabel="items, most rated first", ylabel="users, most active first", title=literal(title))
     return ax
 
 
@@ -174,7 +180,13 @@ def plot_history(
     for name, rmse in baselines.items():
         ax.axhline(rmse, color=GREY, linestyle=":", linewidth=1)
         ax.annotate(
-            name, (1, rmse), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+            literal(name),
+            (1, rmse),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color=GREY,
+            fontsize=9,
         )
     if best_epoch is not None:
         best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
@@ -197,8 +209,8 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
         The model that is drawn in colour.
     """
     ax = ax or plt.subplots(figsize=(8, 0.45 * len(scores) + 1.2))[1]
-    scores = scores.sort_values(ascending=False)
-    colours = [RED if name == highlight else GREY for name in scores.index]
+    scores = scores.sort_values(ascending=False).rename(literal)
+    colours = [RED if name == literal(highlight) else GREY for name in scores.index]
     ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
     ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
     for name, score in scores.items():
@@ -224,7 +236,7 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.scatter(scores["novelty"], scores["ndcg"], color=colours, s=60, zorder=3)
     for name, row in scores.iterrows():
         at = (row["novelty"], row["ndcg"])
-        ax.annotate(name, at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+        ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
     ax.margins(x=0.25, y=0.12)
     ax.set_ylim(bottom=0)
     ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
@@ -244,8 +256,10 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     ax = ax or plt.subplots()[1]
     styles = zip((GREY, BLUE, ORANGE, GREEN), ("s:", "o-", "^--", "d-."))
     for (name, frame), (colour, style) in zip(errors.items(), styles):
-        ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=name)
-    ax.set_xticks(range(len(frame)), [f"{group}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9)
+        ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=literal(name))
+    ax.set_xticks(
+        range(len(frame)), [f"{literal(group)}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9
+    )
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
     ax.legend()
@@ -292,6 +306,7 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     """
     ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
     titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
+    titles, title = [literal(name) for name in titles], literal(title)
     positions = range(len(titles))
     bars = ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE)
     ax.bar_label(bars, labels=[f"{score:.2f} ★" for score in recommended["score"]], padding=3, fontsize=9)
@@ -324,14 +339,20 @@ def plot_curves(
     names = [*curves, *(name for name in dots if name not in curves)]
     colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, SKY, RED)))
     for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-", "--")):
-        ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=name)
+        ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=literal(name))
     for (name, points), marker in zip(dots.items(), "os^Dv"):
-        label = f"_{name}" if name in curves else name
+        label = f"_{name}" if name in curves else literal(name)
         ax.plot(points.index, points, marker, color=colours[name], markeredgecolor="white", markersize=8, label=label)
     for name, error in baselines.items():
         ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
         ax.annotate(
-            name, (1, error), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=9
+            literal(name),
+            (1, error),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color=GREY,
+            fontsize=9,
         )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
@@ -367,7 +388,7 @@ def plot_steps(
     places, longest = np.arange(len(steps)), steps["rmse"].max()
     bars = ax.barh(places, steps["rmse"], height=0.62, color=colours)
     ax.bar_label(bars, labels=[f"{rmse:.4f}" for rmse in steps["rmse"]], padding=3, fontsize=9)
-    ax.set(yticks=places, yticklabels=steps.index, xlim=(0, 2.6 * longest), title="From zero")
+    ax.set(yticks=places, yticklabels=steps.index.map(literal), xlim=(0, 2.6 * longest), title="From zero")
     ax.set_xticks([tick for tick in MaxNLocator(4).tick_values(0, longest) if tick <= longest])
     ax.spines["bottom"].set_bounds(0, longest)  # what is to the right belongs to the enlarged part
     ax.set_xlabel(xlabel, loc="left")
@@ -383,7 +404,7 @@ def plot_steps(
     for name, rmse in baselines.items():
         beside.axvline(rmse, color=BLUE, linestyle=":", linewidth=1.2)
         at = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points", "va": "top"}
-        beside.annotate(name, (rmse, 1), color=BLUE, fontsize=9, **at)
+        beside.annotate(literal(name), (rmse, 1), color=BLUE, fontsize=9, **at)
     beside.tick_params(labelleft=False)
     beside.margins(x=0.08)
     beside.set(xlabel="the same, enlarged", title="Enlarged")

@@ -1,14 +1,17 @@
 """Ratings from anywhere: CSV or Parquet file or frame, with any column names, as the tidy frame that saerec takes."""
 
 import os
+import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from saerec.tables import RATING, TEXT, TEXT_ID, TIME, read_parquet, read_text
+from saerec.tables import RATING, TEXT, TEXT_ID, TIME, open_bytes, read_parquet, read_text
 from saerec.validation import (
+    ROW,
     DataError,
     FileFormatError,
     IdTypeError,
@@ -19,10 +22,26 @@ from saerec.validation import (
     check_columns,
     check_ratings,
     kind_of_ids,
+    place,
     resolve_duplicates,
+    shortened,
 )
 
 LATEST = pd.Timestamp.max.timestamp()  # in the year 2262
+NO_SECONDS = {  # numbers that mean dates; as seconds all would lie in 1970
+    "years": (1900, 2100),
+    "days as spreadsheets count them": (20_000, 80_000),
+    "dates without dashes": (1900_01_01, 2100_12_31),
+}
+NO_TEXT = {  # how files begin, in small letters
+    b"pk\x03\x04": "a zip archive or an Excel workbook, not text: export or unpack it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook, not text: export it as CSV",
+    b"bzh": "a bzip2 file, not text: unpack it",
+    b"\xfd7zxz": "an xz file, not text: unpack it",
+    b"\x89png": "a PNG picture, not text",
+    b"<!doctype html": "a web page, not a table: download the file that it leads to",
+    b"<html": "a web page, not a table: download the file that it leads to",
+}
 
 
 @dataclass(frozen=True)
@@ -64,12 +83,13 @@ def read_ratings(
     Parameters
     ----------
     path_or_frame : path or DataFrame
-        A CSV file with a header (.csv.gz too), a Parquet file, or a frame.
+        A CSV file with a header (compressed as .csv.gz or alone in a .zip, too), a Parquet file, or a frame.
     user, item, rating, timestamp : str
         The names of its columns; others are ignored. Ids are whole numbers or text; those of a CSV file are numbers if
-        all are written as numbers print (7, not 007), otherwise text. Ratings may have any scale; 0 and negative
-        ratings are ratings. Timestamps are seconds since 1970, or dates and times (ISO 8601; UTC unless they say
-        otherwise).
+        all are written as numbers print (7, not 007), otherwise text. Text counts as it is written, but for the spaces
+        around it, which go: 7, 007 and 7.0 among text are three ids. Ratings may have any scale, which is then from the
+        lowest to the highest in the data, outliers included; 0 and negative ratings are ratings. Timestamps are seconds
+        since 1970, or dates and times (ISO 8601; UTC unless they say otherwise).
     duplicates : {"error", "last", "mean"}
         What to do about pairs of a user and an item that stand more than once: `saerec.validation.resolve_duplicates`.
     separator : str, optional
@@ -99,6 +119,7 @@ def read_ratings(
     columns = {name: kinds[ours] for name, ours in names.items()}
     try:
         frame = _read(Path(path_or_frame), columns, separator=separator, encoding=encoding)
+        frame.index = pd.RangeIndex(1, len(frame) + 1, name=ROW)
     except MissingColumnError as error:
         raise MissingColumnError(f"{error}; say which they are with user, item, rating and timestamp") from error
     return _tidy(frame, names, duplicates, str(path_or_frame))
@@ -109,6 +130,9 @@ def read_titles(
     item_ids: pd.Series,
     item: str = "item_id",
     title: str = "title",
+    *,
+    separator: str | None = None,
+    encoding: str = "utf-8",
 ) -> pd.DataFrame:
     """The titles of rated items, in the form of `Dataset.movies`.
 
@@ -117,9 +141,12 @@ def read_titles(
     path_or_frame : path or DataFrame, optional
         A CSV or Parquet file, or a frame, with a column of ids and one of titles. Of doubled ids the first counts.
     item_ids : Series
-        Each id in it gets a row, sorted; its title is the id itself where there is no other. Ids are compared as text.
+        Each id in it gets a row, sorted; its title is the id itself where there is no other: a warning says of how
+        many. Ids are compared as text; if those rated are numbers, 7.0 is 7.
     item, title : str
         The names of the two columns.
+    separator, encoding
+        Of a CSV file, as of `read_ratings`.
 
     Raises
     ------
@@ -133,9 +160,13 @@ def read_titles(
     if path_or_frame is not None:
         frame, where = path_or_frame, "the frame"
         if not isinstance(frame, pd.DataFrame):
-            frame, where = _read(Path(path_or_frame), {item: TEXT, title: TEXT}), str(path_or_frame)
+            where = str(path_or_frame)
+            frame = _read(Path(where), {item: TEXT, title: TEXT}, separator=separator, encoding=encoding)
         check_columns([item, title], frame.columns, where)
-        of_id = pd.Series(frame[title].to_numpy(), index=frame[item].astype(str).str.strip()).dropna().astype(str)
+        ids = frame[item].astype(str).str.strip()
+        if pd.api.types.is_integer_dtype(known):
+            ids = ids.str.replace(r"\.0+$", "", regex=True)
+        of_id = pd.Series(frame[title].to_numpy(), index=ids).dropna().astype(str)
         of_id = of_id[of_id.str.strip() != ""]
         if not of_id.index.isin(titles).any():
             example = f", for example {of_id.index[0]!r}" if len(of_id) else ""
@@ -143,32 +174,56 @@ def read_titles(
                 f"{where}: none of its {len(of_id):,} ids with a title{example}, is among the rated ones, for example "
                 f"{titles[0]!r}"
             )
+        untitled = titles[~titles.isin(of_id.index)]
+        if len(untitled):
+            warnings.warn(
+                f"{where}: {len(untitled):,} of {len(titles):,} rated items have no title in it, for example "
+                f"{untitled.iloc[0]!r}; their ids stand for titles",
+                stacklevel=2,
+            )
         titles = titles.map(of_id[~of_id.index.duplicated()]).fillna(titles)
     year = pd.array([None] * len(known), dtype="Int16")
     return pd.DataFrame({"item_id": known, "title": titles.astype(str), "genres": "", "year": year})
 
 
 def _read(path: Path, columns: dict, **options) -> pd.DataFrame:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"PAR1":
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, not a file; that of a MovieLens release is for load_movielens")
+    with open_bytes(path) as file:
+        start = file.read(100)
+    if start.startswith(b"PAR1") and isinstance(path, Path):
         return read_parquet(path, list(columns))
-    if start[:2] == b"PK":
-        raise FileFormatError(f"{path} is a zip archive or an Excel workbook, not text: export or unpack it as CSV")
+    if start.startswith(b"PK\x03\x04") and (inside := _only_file(path)):
+        return _read(inside, columns, **options)
+    for beginning, kind in NO_TEXT.items():
+        if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(beginning):
+            raise FileFormatError(f"{path} is {kind}")
     return read_text(path, columns, **options)
+
+
+def _only_file(path: Path) -> zipfile.Path | None:
+    """The file in a zip archive that holds one alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX/" not in name]
+    except Exception:  # zipfile meets damaged files with a dozen kinds
+        return None
+    return zipfile.Path(path, names[0]) if len(names) == 1 else None
 
 
 def _tidy(source: pd.DataFrame, names: dict[str, str], duplicates: str, where: str) -> pd.DataFrame:
     """The columns of `source` that `names` maps to ours, checked and in their dtypes."""
     check_columns(names, source.columns, where)
-    frame = source[list(names)].set_axis(list(names.values()), axis=1)
+    user, item, rating, *when = names
     try:
-        check_ratings(frame)
-        frame = frame.assign(
-            user_id=_ids(frame["user_id"]), item_id=_ids(frame["item_id"]), rating=frame["rating"].astype(np.float32)
+        check_ratings(source, (user, item, rating))
+        frame = pd.DataFrame(
+            {"user_id": _ids(source[user]), "item_id": _ids(source[item]), "rating": source[rating].astype(np.float32)}
         )
-        if "timestamp" in frame:
-            frame["timestamp"] = _seconds(frame["timestamp"])
+        if when:
+            frame["timestamp"] = _seconds(source[when[0]])
         return resolve_duplicates(frame.reset_index(drop=True), duplicates)
     except DataError as error:
         raise type(error)(f"{where}: {error}") from error
@@ -192,17 +247,25 @@ def _ids(ids: pd.Series) -> pd.Series:
 def _seconds(times: pd.Series) -> pd.Series:
     """Seconds since 1970, UTC, int64."""
     advice = "write them so"
-    if pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_bool_dtype(times):
+    if pd.api.types.is_datetime64_any_dtype(times):
+        seconds = pd.Series(times.to_numpy("datetime64[us]").view(np.int64) / 1e6, index=times.index)
+    elif pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_bool_dtype(times):
         seconds, advice = times.astype("Float64"), "divide milliseconds by 1000"
     else:
-        dates = times if pd.api.types.is_datetime64_any_dtype(times) else times.astype(str)
-        dates = pd.to_datetime(dates, format="ISO8601", utc=True, errors="coerce")
+        dates = pd.to_datetime(times.astype(str), format="ISO8601", utc=True, errors="coerce")
         seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     bad = ~(seconds.abs() <= LATEST).fillna(False).to_numpy(dtype=bool)
     if bad.any():
-        first = f"{times[bad].tolist()[0]!r} at index {times.index[bad].tolist()[0]!r}"
+        first = times[bad].tolist()[0]
+        first = shortened(repr(first) if isinstance(first, str) else first)
         raise TimestampError(
-            "timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: "
-            f"{bad.sum():,}, the first {first}; {advice}"
+            f"values of {times.name} that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to "
+            f"the year 2262: {bad.sum():,}, the first {first} {place(times.index, bad)}; {advice}"
         )
+    for what, (lowest, highest) in NO_SECONDS.items():
+        if seconds.between(lowest, highest).all():
+            raise TimestampError(
+                f"the values of {times.name} look like {what}, such as {times.tolist()[0]!r}, not like seconds since "
+                "1970: write dates like 2026-01-31"
+            )
     return np.floor(seconds).astype(np.int64)

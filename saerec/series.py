@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 
 import saerec
 from saerec.files import save_atomically
+from saerec.movielens import ratings_file
 from saerec.readers import Dataset
 from saerec.validation import check_learnable
 
@@ -31,8 +33,8 @@ DEFAULT = "ml-latest-small"
 # What the notebooks write to a run's folder: which of them, and what it is.
 ARTEFACTS = {
     "ratings.parquet": ("01_exploration", "the ratings that the cut keeps"),
-    "movies.parquet": ("01_exploration", "all movies: title, genres, year"),
-    "sizes.csv": ("01_exploration", "users, movies and ratings before and after the cut"),
+    "movies.parquet": ("01_exploration", "all items: title, genres, year"),
+    "sizes.csv": ("01_exploration", "users, items and ratings before and after the cut"),
     "train.parquet": ("02_training", "training ratings"),
     "valid.parquet": ("02_training", "validation ratings"),
     "test.parquet": ("02_training", "test ratings"),
@@ -48,7 +50,7 @@ ARTEFACTS = {
     "model": ("03_best_epoch", "the final model, for saerec.load"),
     "top10.csv": ("04_user_report", "the list of every user"),
     "reports.csv": ("04_user_report", "the lists of the reported users"),
-    "predictions.csv": ("04_user_report", "their predictions for all unseen movies"),
+    "predictions.csv": ("04_user_report", "their predictions for all unseen items"),
     "ledger.csv": ("05_original_study", "the defects of the original study: test errors before and after each mending"),
     "ledger_seconds.csv": ("05_original_study", "how long an epoch, or what was timed, took before and after"),
     "ledger.png": ("05_original_study", "test errors from the original to saerec, a bar for each step"),
@@ -65,6 +67,8 @@ def load_dataset(
     timestamp: str = "",
     titles: str = "",
     duplicates: str = "error",
+    separator: str = "",
+    encoding: str = "utf-8",
 ) -> Dataset:
     """The data set that the parameters of the notebooks mean: a MovieLens release, or a file of your own.
 
@@ -72,10 +76,14 @@ def load_dataset(
     ----------
     dataset : str
         What `saerec.load_movielens` takes, or a CSV or Parquet file.
-    user, item, rating, timestamp, duplicates
+    user, item, rating, timestamp
         Of a file of your own: `saerec.read_ratings`.
     titles : str
-        A second such file with the columns `item` and title: `saerec.read_titles`.
+        A second such file with the columns `item` and title: `saerec.read_titles`. What it lacks is printed.
+    duplicates
+        Of either: `saerec.validation.resolve_duplicates`.
+    separator, encoding
+        Of files of your own, if they are text, and of both.
 
     Raises
     ------
@@ -85,27 +93,34 @@ def load_dataset(
         What is said of a file of your own is said of a MovieLens release.
     """
     if _is_own_file(dataset):
-        for file in filter(None, (dataset, titles)):
-            if not Path(file).exists():
-                raise FileNotFoundError(f"there is no file {file}")
-        ratings = saerec.read_ratings(dataset, user, item, rating, timestamp or None, duplicates=duplicates)
-        data = Dataset(ratings, saerec.read_titles(titles or None, ratings["item_id"], item=item))
-    elif (user, item, rating, timestamp, titles, duplicates) == ("user_id", "item_id", "rating", "", "", "error"):
-        data = saerec.load_movielens(dataset)
+        form = {"separator": separator or None, "encoding": encoding}
+        ratings = saerec.read_ratings(dataset, user, item, rating, timestamp or None, duplicates=duplicates, **form)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            movies = saerec.read_titles(titles or None, ratings["item_id"], item=item, **form)
+        for warning in said:
+            print(warning.message)
+        data = Dataset(ratings, movies)
+    elif (user, item, rating, timestamp, titles, separator, encoding) == OWN_DEFAULTS:
+        data = saerec.load_movielens(dataset, duplicates=duplicates)
     else:
         raise ValueError(
-            f"user, item, rating, timestamp, titles and duplicates are of a CSV or Parquet file; {dataset} is none"
+            "user, item, rating, timestamp, titles, separator and encoding are of a CSV or Parquet file; "
+            f"{dataset} is none"
         )
     check_learnable(data.ratings)
     return data
 
 
+OWN_DEFAULTS = ("user_id", "item_id", "rating", "", "", "", "utf-8")
 TABLE = re.compile(r"\.(csv|tsv|txt|pq|parquet)(\.gz)?$", re.IGNORECASE)
 
 
 def _is_own_file(dataset: str) -> bool:
     path = Path(dataset)
-    return path.suffix != ".zip" and (path.is_file() or (TABLE.search(path.name) is not None and not path.is_dir()))
+    if path.suffix == ".zip":
+        return path.is_file() and ratings_file(path) is None
+    return path.is_file() or (TABLE.search(path.name) is not None and not path.is_dir())
 
 
 class SeriesError(Exception):
@@ -198,8 +213,9 @@ def run(
         record = json.loads(earlier.read_text(encoding="utf-8"))
         dataset = dataset or record["parameters"]["dataset"]
     dataset = str(dataset or DEFAULT)
-    own = {name: value for name, value in typed.items() if name in inspect.signature(load_dataset).parameters}
-    if not only:
+    reads = set(inspect.signature(load_dataset).parameters) - {"dataset"}
+    if not only or any(reads & set(names) for names in declared.values()):
+        own = {name: value for name, value in (record["parameters"] | typed).items() if name in reads}
         load_dataset(dataset, **own)  # what is wrong with it is said before an earlier run is cleared
     folder = run_folder(dataset, str(out)).resolve()
     if not only:
@@ -231,6 +247,9 @@ def _typed(given: Mapping[str, object], declared: Mapping[Path, Mapping[str, obj
     defaults = {name: default for parameters in declared.values() for name, default in parameters.items()}
     unknown = [name for name in given if name not in defaults]
     if unknown:
+        elsewhere = [path.stem for path in _choose([]) if path not in declared and unknown[0] in parameters_of(path)]
+        if elsewhere:
+            raise ValueError(f"{unknown[0]} is a parameter of {', '.join(elsewhere)}: add --only {elsewhere[0]}")
         raise ValueError(f"no notebook has a parameter {unknown[0]!r}; there are {', '.join(sorted(defaults))}")
     return {name: _of_type(name, value, defaults[name]) for name, value in given.items()}
 

@@ -35,11 +35,15 @@ from saerec.validation import (
     SeparatorError,
     TimestampError,
     check_columns,
+    shortened,
 )
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
-INT = re.compile(r"\s*-?[0-9]{1,18}\s*")
+INT = re.compile(r"[ \t]*-?[0-9]{1,18}[ \t]*")
+FOREIGN = re.compile(r"[^!-~ \t]|_")  # in numbers Python takes some of these, pyarrow none
+DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+SEP = re.compile(r"sep=.\r?$", re.IGNORECASE)
 CANONICAL_INT = r"0|-?[1-9][0-9]{0,17}"  # what an int prints as; 007 is text
 
 
@@ -75,7 +79,7 @@ def read_text(
     Parameters
     ----------
     path : pathlib.Path or zipfile.Path
-        With the ending .gz it is decompressed.
+        With the ending .gz, or if it begins as such files do, it is decompressed.
     columns : mapping of name to Column
         Which to read. A `TEXT_ID` becomes int64 if every id is written as an int prints, otherwise str, without the
         spaces around it.
@@ -112,17 +116,22 @@ def read_text(
     except (pa.ArrowException, UnicodeError) as error:
         reason = str(error)
     else:
+        reason = ""
         frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
-        if quotes and _n_quotes(path) % 2:
+        if quotes and _count(path, b'"') % 2:
             bad.append("quotes")
-        if len(frame) and not bad:
-            for name, column in columns.items():
-                if column is TEXT_ID:
-                    frame[name] = _ids(frame[name])
-            return frame
-        reason = f"bad values in {', '.join(bad)}"
-    raise _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
+        if bad or not len(frame):
+            reason = f"bad values in {', '.join(bad)}"
+    whole = any(column.type == pa.int64() for column in columns.values())
+    if reason or (whole and _count(path, b"0x", b"0X")):  # pyarrow reads 0x10 as 16
+        error = _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
+        if error:
+            raise error
+    for name, column in columns.items():
+        if column is TEXT_ID:
+            frame[name] = _ids(frame[name])
+    return frame
 
 
 def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
@@ -136,6 +145,9 @@ def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
         check_columns(names, parquet.read_schema(path).names, str(path))
         table = parquet.read_table(path, columns=names)
         table.validate(full=True)  # that text is UTF-8, for one
+        decimal = [pa.types.is_decimal(field.type) for field in table.schema]
+        fields = [field.with_type(pa.float64()) if is_so else field for field, is_so in zip(table.schema, decimal)]
+        table = table.cast(pa.schema(fields))
         return table.to_pandas(ignore_metadata=True, date_as_object=False)
     except DataError:
         raise
@@ -147,10 +159,13 @@ def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
 def open_bytes(path: Path, separator: str = "") -> Iterator[BinaryIO]:
     """The bytes of a file on disk or in a zip, decompressed; a separator of several characters replaced by `JOINT`."""
     try:
-        with path.open("rb") as file, gzip.open(file) if path.name.endswith(".gz") else nullcontext(file) as content:
-            if len(separator) > 1:
-                content = io.BytesIO(content.read().replace(separator.encode(), JOINT.encode()))
-            yield content
+        with path.open("rb") as file:
+            packed = path.name.endswith(".gz") or file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else nullcontext(file) as content:
+                if len(separator) > 1:
+                    content = io.BytesIO(content.read().replace(separator.encode(), JOINT.encode()))
+                yield content
     except (gzip.BadGzipFile, BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
     except (RuntimeError, OSError) as error:  # in a zip: encrypted, or places that are not there
@@ -160,7 +175,7 @@ def open_bytes(path: Path, separator: str = "") -> Iterator[BinaryIO]:
 
 
 def _header(path: Path, wanted: list[str], separator: str | None, encoding: str) -> tuple[int, str, list[str]]:
-    """Its last line (from 1), the separator, and the names of all columns."""
+    """Its last line (from 1), the separator, and the names of all columns. Excel's ``sep=;`` before it is skipped."""
     if separator and (not separator.isascii() or (len(separator) == 1 and separator in '"\r\n')):
         raise SeparatorError(f"{path}: columns cannot be separated by {separator!r}")
     try:
@@ -168,7 +183,8 @@ def _header(path: Path, wanted: list[str], separator: str | None, encoding: str)
             open_bytes(path, separator or "") as file,
             io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines,
         ):
-            number, text = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, ""))
+            said = ((n, line) for n, line in enumerate(lines, 1) if line.strip() and not SEP.match(line))
+            number, text = next(said, (0, ""))
     except DataError:
         raise
     except (LookupError, ValueError) as error:
@@ -191,12 +207,12 @@ def _header(path: Path, wanted: list[str], separator: str | None, encoding: str)
     if len(names) == 1:
         by = repr(separator) if separator else ", ".join(SEPARATORS.values())
         raise SeparatorError(
-            f"{where}: {text[:80]!r} is not divided into columns by {by}; "
-            "if it is no line to remove, say what divides it, read_ratings(…, separator=…)"
+            f"{where}: {shortened(text)!r} is not divided into columns by {by}; "
+            "if it is no line to remove, say what divides it: separator=… (--separator)"
         )
     if not fitting and any(INT.fullmatch(name) for name in names):
         raise NoHeaderError(
-            f"{where}: {text[:80]!r} should be a header but holds numbers; "
+            f"{where}: {shortened(text)!r} should be a header but holds numbers; "
             f"put a line with the names of the columns before it, such as {','.join(wanted)}"
         )
     check_columns(wanted, names, where)
@@ -207,9 +223,14 @@ def _single(separator: str) -> str:
     return separator if len(separator) == 1 else JOINT
 
 
-def _n_quotes(path: Path) -> int:
+def _count(path: Path, *marks: bytes) -> int:
+    """How often these bytes, all equally many, stand in a file."""
+    count, rest = 0, b""
     with open_bytes(path) as file:
-        return sum(block.count(b'"') for block in iter(lambda: file.read(2**24), b""))
+        for block in iter(lambda: file.read(2**24), b""):
+            count += sum((rest + block).count(mark) for mark in marks)
+            rest = block[len(block) - len(marks[0]) + 1 :]
+    return count
 
 
 def _is_sound(fields: pd.Series, column: Column) -> bool:
@@ -239,8 +260,8 @@ def _diagnosis(
     quotes: bool,
     header: int,
     reason: str,
-) -> DataError:
-    """What is wrong with a file that could not be read: the first bad row, and how many are like it."""
+) -> DataError | None:
+    """What is wrong with a file: the first bad row, and how many are like it; without one, the reason if there is."""
     first, alike, n_rows, end = None, 0, 0, 0
     longest = csv.field_size_limit(2**31 - 1)
     try:
@@ -249,7 +270,9 @@ def _diagnosis(
             io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines,
         ):
             how = (
-                {"quoting": csv.QUOTE_MINIMAL, "strict": _n_quotes(path) % 2} if quotes else {"quoting": csv.QUOTE_NONE}
+                {"quoting": csv.QUOTE_MINIMAL, "strict": _count(path, b'"') % 2}
+                if quotes
+                else {"quoting": csv.QUOTE_NONE}
             )
             reader = csv.reader(lines, delimiter=_single(separator), **how)
             for row in reader:
@@ -257,7 +280,7 @@ def _diagnosis(
                 if not row or reader.line_num <= header:
                     continue
                 n_rows += 1
-                problem = _problem(row, columns, names)
+                problem = _problem(row, columns, names, separator)
                 if problem and first is None:
                     first, line = problem, reader.line_num
                 alike += bool(problem) and problem[:2] == first[:2]
@@ -271,31 +294,36 @@ def _diagnosis(
     if not n_rows:
         return EmptyDataError(f"{path} holds {'a header and ' if header else ''}no rows")
     if first is None:
-        return FileFormatError(f"{path} cannot be read as a table: {reason}")
+        return FileFormatError(f"{path} cannot be read as a table: {reason}") if reason else None
     error, _, message = first
     more = "" if alike == 1 else f" ({alike:,} rows like this)"
     return error(f"{path}, line {line}: {message}{more}; correct or remove it")
 
 
 def _problem(
-    row: list[str], columns: Mapping[str, Column], names: list[str]
+    row: list[str], columns: Mapping[str, Column], names: list[str], separator: str
 ) -> tuple[type[DataError], str, str] | None:
     """The error that a row deserves, the column, and a message."""
     if len(row) != len(names):
-        return FileFormatError, "", f"{len(row)} fields instead of {len(names)}"
+        pairs = [",".join(row[names.index(name) :][:2]) for name, column in columns.items() if column is RATING]
+        comma = separator == "," and len(row) == len(names) + 1 and any(map(DECIMAL_COMMA.fullmatch, pairs))
+        why = f", perhaps for {pairs[0]} has a comma where a point should be" if comma else ""
+        return FileFormatError, "", f"{len(row)} fields instead of {len(names)}{why}"
     for name, column in columns.items():
         field = row[names.index(name)]
+        quoted = repr(shortened(field))
         if column.blank and not field.strip():
             return column.blank, name, f"no {name}"
         if column.type == pa.int64() and not INT.fullmatch(field):
-            return column.error, name, f"the {name} is {field!r}, not {column.what}"
+            return column.error, name, f"the {name} is {quoted}, not {column.what}"
         if column is RATING:
             try:
-                value = float(field.replace("_", "?"))
+                value = float(FOREIGN.sub("?", field))
             except ValueError:
-                return column.error, name, f"the {name} is {field!r}, not {column.what}"
+                comma = ": its comma should be a point" if DECIMAL_COMMA.fullmatch(field.strip()) else ""
+                return column.error, name, f"the {name} is {quoted}, not {column.what}{comma}"
             if not abs(value) <= float(np.finfo(np.float32).max):
-                return NotFiniteError, name, f"the {name} is {field!r}, not a finite number"
+                return NotFiniteError, name, f"the {name} is {quoted}, not a finite number"
     return None
 
 
@@ -309,8 +337,8 @@ def _encoding_error(path: Path, encoding: str) -> EncodingError:
                 where = f", line {number}"
                 break
     return EncodingError(
-        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is, read_ratings(…, encoding='cp1252') for "
-        "files of Windows, 'utf-16' for Excel's Unicode text"
+        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) "
+        "for files of Windows, 'utf-16' for Excel's Unicode text"
     )
 
 

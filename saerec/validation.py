@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 RATING_COLUMNS = ("user_id", "item_id", "rating")
+ROW = "row"  # the name of an index that counts the rows of a file, from 1
 
 
 class DataError(ValueError):
@@ -104,14 +105,21 @@ def check_columns(wanted: Iterable[str], there: Iterable[str], where: str) -> No
     there = list(there)
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {', '.join(map(str, there))}")
+        names = ", ".join(shortened(name, 40) for name in there[:10]) + (f", … ({len(there)})" if there[10:] else "")
+        raise MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {names}")
     for name in wanted:
         if there.count(name) > 1:
             raise FileFormatError(f"{where}: several columns are called {name}")
 
 
-def check_ratings(frame: pd.DataFrame) -> None:
-    """Raise unless `frame` is a usable rating table.
+def shortened(text: object, length: int = 80) -> str:
+    """`text`, cut to so many characters."""
+    text = str(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def check_ratings(frame: pd.DataFrame, names: tuple[str, str, str] = RATING_COLUMNS) -> None:
+    """Raise unless `frame` is a usable rating table, with columns of these names.
 
     Doubled (user, item) pairs are found where they matter: by `resolve_duplicates` when a file is read, and by
     `RatingMatrix.from_frame`.
@@ -120,19 +128,21 @@ def check_ratings(frame: pd.DataFrame) -> None:
     ------
     MissingColumnError, FileFormatError, EmptyDataError, NotANumberError, NotFiniteError, MissingIdError, IdTypeError
     """
-    check_columns(RATING_COLUMNS, frame.columns, "the ratings")
+    check_columns(names, frame.columns, "the ratings")
     if len(frame) == 0:
         raise EmptyDataError("there are no ratings: the frame is empty")
-    rating = frame["rating"]
+    *ids, rating = names
+    rating = frame[rating]
     if not pd.api.types.is_numeric_dtype(rating):
         raise NotANumberError(
-            f"the column rating holds {rating.dtype}, not numbers: convert it first, for example with pandas.to_numeric"
+            f"the column {rating.name} holds {rating.dtype}, not numbers: convert it first, for example with "
+            "pandas.to_numeric"
         )
     with np.errstate(over="ignore"):
         bad = ~np.isfinite(rating.to_numpy(dtype=np.float32, na_value=np.nan))
     if bad.any():
         raise NotFiniteError(f"missing or infinite ratings: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
-    for column in ("user_id", "item_id"):
+    for column in ids:
         bad = frame[column].isna().to_numpy()
         if bad.any():
             raise MissingIdError(f"ratings without {column}: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
@@ -172,8 +182,8 @@ def resolve_duplicates(frame: pd.DataFrame, duplicates: str) -> pd.DataFrame:
     frame : DataFrame
         With the columns user_id, item_id, rating and perhaps timestamp.
     duplicates : {"error", "last", "mean"}
-        What to do about pairs that stand more than once: raise, keep the one that stands last, or take their mean (and
-        the latest timestamp) in place of the first.
+        What to do about pairs that stand more than once: raise, keep the latest by timestamp (of equal times, or
+        without times, the one that stands last), or take their mean (and the latest timestamp) in place of the first.
 
     Raises
     ------
@@ -183,13 +193,14 @@ def resolve_duplicates(frame: pd.DataFrame, duplicates: str) -> pd.DataFrame:
     pair = ["user_id", "item_id"]
     if duplicates not in ("error", "last", "mean"):
         raise ValueError(f"duplicates must be 'error', 'last' or 'mean', not {duplicates!r}")
-    twice = frame.duplicated(pair).to_numpy()
-    if not twice.any():
+    if not _may_be_doubled(frame) or not (twice := frame.duplicated(pair).to_numpy()).any():
         return frame
     if duplicates == "error":
         raise duplicate_error(frame, twice)
     if duplicates == "last":
-        return frame.drop_duplicates(pair, keep="last", ignore_index=True)
+        frame = frame.reset_index(drop=True)
+        by_time = frame.sort_values("timestamp", kind="stable") if "timestamp" in frame else frame
+        return by_time.drop_duplicates(pair, keep="last").sort_index().reset_index(drop=True)
     how = {"rating": "mean", "timestamp": "max"}
     merged = frame.astype({"rating": float}).groupby(pair, sort=False, as_index=False)
     return merged.agg({column: how[column] for column in frame.columns if column not in pair}).astype(
@@ -197,12 +208,24 @@ def resolve_duplicates(frame: pd.DataFrame, duplicates: str) -> pd.DataFrame:
     )
 
 
+def _may_be_doubled(frame: pd.DataFrame) -> bool:
+    """Whether two rows share a mixture of their ids: a tenth of the time and memory of comparing the ids themselves."""
+    if not frame["user_id"].dtype == frame["item_id"].dtype == np.int64:
+        return True
+    mixed = frame["user_id"].to_numpy().astype(np.uint64)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed += frame["item_id"].to_numpy().view(np.uint64)
+    mixed.sort()
+    return bool((mixed[1:] == mixed[:-1]).any())
+
+
 def duplicate_error(frame: pd.DataFrame, twice: np.ndarray) -> DuplicateRatingError:
     """The error that names the first pair marked in `twice`, a boolean ndarray."""
     user_id, item_id = (frame.loc[twice, name].tolist()[0] for name in ("user_id", "item_id"))
     return DuplicateRatingError(
         f"ratings of a (user, item) pair that was rated before: {twice.sum():,}, the first by user {user_id!r} of item "
-        f"{item_id!r}; keep one of each, or let read_ratings or saerec run do it: duplicates can be last or mean"
+        f"{item_id!r}; keep one of each, or let read_ratings, load_movielens or saerec run do it: duplicates can be "
+        "last or mean"
     )
 
 
@@ -237,7 +260,13 @@ def check_list_length(k: int | None) -> None:
 
 
 def _first(frame: pd.DataFrame, bad: np.ndarray) -> str:
-    return f"the first at index {frame.index[bad].tolist()[0]!r}"
+    return f"the first {place(frame.index, bad)}"
+
+
+def place(index: pd.Index, bad: np.ndarray) -> str:
+    """Where the first of the rows is that are marked in `bad`."""
+    first = index[bad].tolist()[0]
+    return f"in row {first} (from 1, without the header)" if index.name == ROW else f"at index {first!r}"
 
 
 def kind_of_ids(ids: pd.Series | pd.Index) -> str:

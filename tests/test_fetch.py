@@ -215,7 +215,16 @@ def test_a_server_that_stops_sending(server, tmp_path, monkeypatch, answers):
 
 
 def test_no_connection(tmp_path):
-    assert "cannot be reached: is this computer online?" in refused(tmp_path)
+    way = f"put it in place as {tmp_path / 'ml-1m.zip'} and run this again"
+    assert re.search(f"cannot be reached: is this computer online\\? .*{re.escape(way)}", refused(tmp_path))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_folder_that_was_there_before_stays(tmp_path, kept):
+    if kept:
+        (tmp_path / "here").mkdir()
+    refused(tmp_path / "here")
+    assert (tmp_path / "here").exists() == kept
 
 
 def test_an_expired_certificate_names_two_ways_out(expired_server, tmp_path):
@@ -292,7 +301,7 @@ def test_a_hostile_zip_is_refused(server, tmp_path, case):
     """Where no MD5 protects: as ml-latest."""
     server.body, message = HOSTILE[case]
     assert message in refused(tmp_path / "data", "ml-latest")
-    assert not [path for path in tmp_path.rglob("*") if path.name != "data"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_size_that_is_claimed_too_small_bounds_what_is_written(tmp_path):

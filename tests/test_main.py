@@ -74,6 +74,10 @@ def test_nothing_that_was_rated_is_listed_and_a_short_list_is_explained(run, cap
         (["-p", "n_epochs=three"], "the parameter n_epochs is of type int, like 40, not 'three'"),
         (["-p", "n_epochs"], "-p takes NAME=VALUE, not 'n_epochs'"),
         (["--dataset", "ml-0"], "no data set 'ml-0'"),
+        (
+            ["-p", "seed=1", "--only", "01_exploration"],
+            "seed is a parameter of 02_training: add --only 02_training",
+        ),
         (["--only", "09_nothing"], "there is no notebook '09_nothing'"),
     ],
 )
@@ -107,6 +111,8 @@ def test_the_columns_of_a_file_are_parameters(monkeypatch):
         "timestamp": "when",
         "titles": "t.csv",
         "duplicates": "last",
+        "separator": "^",
+        "encoding": "cp1252",
     }
     options = [text for name, value in own.items() for text in (f"--{name}", value)]
     assert main(["run", "--dataset", "shop.csv", *options, "-p", "seed=3"]) == 0
@@ -119,6 +125,7 @@ def test_help_is_worth_reading(command, capsys):
         main([command, "--help"])
     text = capsys.readouterr().out
     assert f"usage: saerec {command}" in text and "example" in text
+    assert command != "run" or "runs/<dataset> of the project's folder" in " ".join(text.split())
 
 
 def test_the_package_is_a_program():

@@ -13,6 +13,7 @@ import saerec.movielens
 from saerec import DataError, find_titles, genre_table, load_movielens
 from saerec.synthetic import make_movies, make_ratings, write_movielens
 from saerec.validation import (
+    DuplicateRatingError,
     EmptyDataError,
     FileFormatError,
     IdTypeError,
@@ -172,6 +173,52 @@ def test_every_layout_is_known_by_its_files(tmp_path, monkeypatch, layout, how):
     pd.testing.assert_frame_equal(data.movies, titles)
 
 
+def zipped(path: Path, **inside: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for where, folder in inside.items():
+            for file in folder.iterdir():
+                archive.write(file, f"{where.replace('__', '/')}/{file.name}")
+    return path
+
+
+def test_a_zip_is_searched_three_folders_deep_and_may_hold_one_data_set(tmp_path):
+    one, two = write(tmp_path / "one"), write(tmp_path / "two")
+    assert len(load_movielens(zipped(tmp_path / "deep.zip", a__b__c=one)).ratings) == 1
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no ratings\.csv, ratings\.dat, u\.data in .*, nor in a zip file"
+    ):
+        load_movielens(zipped(tmp_path / "deeper.zip", a__b__c__d=one))
+    for source in (zipped(tmp_path / "both.zip", a__one=one, a__two=two), tmp_path):
+        with pytest.raises(FileFormatError) as raised:
+            load_movielens(source)
+        inner = "/a" if source.suffix else ""
+        places = ", ".join(f"{source}{inner}/{name}" for name in ("one", "two"))
+        assert str(raised.value).replace("/,", ",").rstrip("/") == (
+            f"{source} holds several data sets: give the path of one, unpacked: {places}"
+        )
+
+
+def test_of_several_files_the_first_layout_counts(tmp_path):
+    folder = write(tmp_path / "mixed")
+    (folder / "ratings.dat").write_text("1::2::3::4\n2::2::3::4\n")
+    (folder / "movies.dat").write_text("2::Alien (1979)::Horror\n")
+    data = load_movielens(folder)
+    assert (len(data.ratings), data.movies["title"].tolist()) == (1, ["Heat (1995)"])
+
+
+def test_doubled_ratings_are_refused_or_resolved_as_asked(tmp_path):
+    folder = write(tmp_path / "twice", ratings="7,1,4.5,99\n7,1,1.5,90\n8,1,2,90")
+    with pytest.raises(DuplicateRatingError) as raised:
+        load_movielens(folder)
+    assert str(raised.value) == (
+        f"{folder / 'ratings.csv'}: ratings of a (user, item) pair that was rated before: 1, the first by user 7 of "
+        "item 1; keep one of each, or let read_ratings, load_movielens or saerec run do it: duplicates can be last or "
+        "mean"
+    )
+    assert load_movielens(folder, duplicates="last").ratings["rating"].tolist() == [4.5, 2]
+    assert load_movielens(folder, duplicates="mean").ratings["rating"].tolist() == [3, 2]
+
+
 @pytest.mark.parametrize("layout", ["100k", "1m", "10m", "csv"])
 def test_what_was_written_is_read_back(tmp_path, layout):
     ratings = make_ratings(50, 120, 2_000, seed=3, step=1.0 if layout in ("100k", "1m") else 0.5)
@@ -314,6 +361,13 @@ class TestCachedCopy:
         monkeypatch.setattr(saerec.movielens, "READER", saerec.movielens.READER + 1)
         load_movielens(folder)
         assert len(reads) == 2
+
+    def test_is_of_what_was_asked_about_doubled_ratings(self, folder, reads):
+        (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n7,1,4.5,99\n7,1,1.5,90\n")
+        for duplicates, rating in (("last", 4.5), ("mean", 3.0), ("last", 4.5)):
+            assert load_movielens(folder, duplicates=duplicates).ratings["rating"].tolist() == [rating]
+        with pytest.raises(DuplicateRatingError):
+            load_movielens(folder)
 
     def test_is_made_anew_when_it_is_damaged(self, folder, reads):
         load_movielens(folder)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 
 import saerec
 from saerec import plots
@@ -53,6 +54,31 @@ def test_draws_on_the_given_axes_with_labelled_axes(name):
     ax.figure.canvas.draw()
 
 
+NAME = r"$5 off \frac{ $9"  # between the dollars is no formula: to draw it as one would be an error
+NAMED = {
+    "plot_long_tail": lambda: plots.plot_long_tail(pd.Series([3, 2]), kept=1, what=NAME),
+    "plot_genres": lambda: plots.plot_genres(pd.DataFrame({"n_ratings": [9], "mean_rating": [3.0]}, index=[NAME])),
+    "plot_density": lambda: plots.plot_density(saerec.RatingMatrix.from_frame(RATINGS), title=NAME),
+    "plot_history": lambda: plots.plot_history(HISTORY, baselines={NAME: 0.9}),
+    "plot_scores": lambda: plots.plot_scores(pd.Series({NAME: 0.9, "b": 0.8}), xlabel="x", highlight=NAME),
+    "plot_list_scores": lambda: plots.plot_list_scores(pd.DataFrame({"ndcg": [0.1], "novelty": [9]}, index=[NAME])),
+    "plot_error_by": lambda: plots.plot_error_by(
+        {NAME: pd.DataFrame({"rmse": [0.5], "n_ratings": [3]}, index=[NAME])}, xlabel="x"
+    ),
+    "plot_top": lambda: plots.plot_top(TOP.assign(title=NAME), title=NAME, scale=(0.5, 5.0)),
+    "plot_curves": lambda: plots.plot_curves({NAME: pd.Series({1: 0.9})}, dots={NAME + "2": pd.Series({1: 0.9})}),
+    "plot_curves, baselines": lambda: plots.plot_curves({"a": pd.Series({1: 0.9})}, baselines={NAME: 0.85}),
+    "plot_steps": lambda: plots.plot_steps(pd.DataFrame({"rmse": [0.9], "rmse_spread": [0.0]}, [NAME]), xlabel="x"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_dollars_in_names_are_dollars(name):
+    ax = NAMED[name]()
+    ax.figure.canvas.draw()
+    assert r"\$5 off \frac{ \$9" in " ".join(text.get_text() for text in ax.findobj(Text))
+
+
 def heights(ax):
     return [round(float(bar.get_height()), 3) for bar in ax.patches]
 
@@ -60,6 +86,17 @@ def heights(ax):
 def test_bars_are_shares_and_counts():
     assert heights(plots.plot_ratings(RATINGS)) == [0.4, 0.2, 0.4]
     assert heights(plots.plot_years(RATINGS)) == [2, 3]
+
+
+def test_a_cut_that_takes_nothing_is_not_drawn():
+    counts = RATINGS["item_id"].value_counts()
+    assert [len(plots.plot_long_tail(counts, kept=kept, what="items").texts) for kept in (2, 3, 4)] == [1, 0, 0]
+
+
+def test_one_year_is_one_tick():
+    ax = plots.plot_years(RATINGS.head(2))
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2001"]
 
 
 def test_history_marks_the_chosen_epoch_and_draws_each_curve():

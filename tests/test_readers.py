@@ -1,13 +1,15 @@
 """Ratings of one's own: any ids, any scale, any names of columns, from files and frames."""
 
 import gzip
+import zipfile
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from saerec import Dataset, Recommender, read_ratings, read_titles
+from saerec import DataError, Dataset, Recommender, read_ratings, read_titles
 
 TEXT = """customer;product;score;when;review
 c1;0042;-10;2020-01-31 12:00:00;good
@@ -26,11 +28,16 @@ TIDY = pd.DataFrame(
 
 
 @pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
-@pytest.mark.parametrize("compressed", [False, True])
-def test_a_text_file(tmp_path, separator, compressed):
+@pytest.mark.parametrize("name", ["shop.csv", "shop.csv.gz", "gzip.csv", "shop.zip"])
+def test_a_text_file(tmp_path, separator, name):
     text = TEXT.replace(";", separator)
-    path = tmp_path / ("shop.csv.gz" if compressed else "shop.csv")
-    path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if "gz" in name else text.encode())
+    if name == "shop.zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("__MACOSX/inner/._shop.csv", b"\0\5")
+            archive.writestr("inner/", "")
+            archive.writestr("inner/shop.csv", text)
     assert_frame_equal(read_ratings(path, *NAMES), TIDY)
     assert_frame_equal(read_ratings(path, *NAMES[:3]), TIDY.drop(columns="timestamp"))
 
@@ -57,6 +64,17 @@ def test_parquet_and_frames(tmp_path):
     assert_frame_equal(read_ratings(frame, *NAMES), TIDY)
     assert_frame_equal(read_ratings(frame.astype({"customer": "category"}), *NAMES), TIDY)
     assert_frame_equal(frame, copy)
+    frame.assign(score=[Decimal("-10.0"), Decimal("0.0"), Decimal("9.5")]).to_parquet(tmp_path / "shop.pq")
+    assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)
+
+
+def test_the_line_of_excel_that_names_the_separator_is_skipped(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_bytes(b"\xef\xbb\xbfsep=;\r\n" + TEXT.replace("\n", "\r\n").encode())
+    assert_frame_equal(read_ratings(path, *NAMES), TIDY)
+    path.write_text("sep=;\nuser_id;item_id;rating\n1;2;3\n1;3;x\n")
+    with pytest.raises(DataError, match="line 4: the rating is 'x'"):
+        read_ratings(path)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +109,7 @@ def test_whole_numbers_of_any_kind_are_ids(dtype):
     ("times", "seconds"),
     [
         (["1580472000", "0"], [1580472000, 0]),
+        (["1899", "2000"], [1899, 2000]),  # such as a counter: not all look like years
         (["1580472000.75", "-0.5"], [1580472000, -1]),
         (["2020-01-31", "1970-01-01"], [1580428800, 0]),
         (["2020-01-31T12:00:00Z", "1970-01-01T01:00:00+01:00"], [1580472000, 0]),
@@ -108,19 +127,37 @@ class TestReadTitles:
     def test_join_on_the_text_of_the_id(self, tmp_path):
         path = tmp_path / "titles.csv"
         path.write_text("title,item_id\nFirst,7\nSecond, 8\nAgain,7\nUnrated,9\n")
-        titles = read_titles(path, pd.Series([8, 7, 11, 7]))
+        said = "titles.csv: 1 of 3 rated items have no title in it, for example '11'; their ids stand for titles$"
+        with pytest.warns(UserWarning, match=said):
+            titles = read_titles(path, pd.Series([8, 7, 11, 7]))
         expected = {"item_id": [7, 8, 11], "title": ["First", "Second", "11"], "genres": ["", "", ""]}
         assert titles.drop(columns="year").to_dict("list") == expected
         path.write_text("title,item_id\n ,7\nSecond,8\n")
-        assert read_titles(path, pd.Series([8, 7]))["title"].tolist() == ["7", "Second"]
+        with pytest.warns(UserWarning, match="1 of 2 rated items have no title in it, for example '7'"):
+            assert read_titles(path, pd.Series([8, 7]))["title"].tolist() == ["7", "Second"]
         assert titles["year"].isna().all() and titles["year"].dtype == pd.Int16Dtype()
-        assert read_titles(path, pd.Series(["08", "8"]))["title"].tolist() == ["08", "Second"]
+        with pytest.warns(UserWarning, match="1 of 2 rated items have no title in it, for example '08'"):
+            assert read_titles(path, pd.Series(["08", "8"]))["title"].tolist() == ["08", "Second"]
+
+    def test_whole_numbers_may_be_written_as_floats(self, tmp_path):
+        path = tmp_path / "titles.csv"
+        path.write_text("title,item_id\nFirst,7.0\nSecond,80\n")
+        assert read_titles(path, pd.Series([80, 7]))["title"].tolist() == ["First", "Second"]
+        frame = pd.DataFrame({"item_id": [7.0, np.nan], "title": ["First", "?"]})
+        assert read_titles(frame, pd.Series([7]))["title"].tolist() == ["First"]
+        assert read_titles(path, pd.Series(["7.0", "80"]))["title"].tolist() == ["First", "Second"]
+
+    def test_in_another_encoding_and_with_another_separator(self, tmp_path):
+        path = tmp_path / "titles.csv"
+        path.write_bytes("item_id^title\n7^Café\n".encode("cp1252"))
+        assert read_titles(path, pd.Series([7]), separator="^", encoding="cp1252")["title"].tolist() == ["Café"]
 
     def test_from_parquet_and_frames(self, tmp_path):
         frame = pd.DataFrame({"product": [7, 8], "name": ["A", None]})
         frame.to_parquet(tmp_path / "titles.parquet")
         for source in (frame, tmp_path / "titles.parquet"):
-            assert read_titles(source, pd.Series([8, 7]), "product", "name")["title"].tolist() == ["A", "8"]
+            with pytest.warns(UserWarning, match="1 of 2 rated items have no title"):
+                assert read_titles(source, pd.Series([8, 7]), "product", "name")["title"].tolist() == ["A", "8"]
 
     def test_without_a_file_ids_are_titles(self):
         assert read_titles(None, pd.Series(["b", "a", "b"]))["title"].tolist() == ["a", "b"]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 
 import nbformat
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from saerec import series
-from saerec.validation import ConstantRatingsError, DuplicateRatingError, MissingColumnError
+from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
 
@@ -226,6 +227,44 @@ class TestLoadDataset:
         with pytest.raises(DuplicateRatingError, match=r"shop\.csv: ratings of a \(user, item\) pair"):
             series.load_dataset(str(shop / "shop.csv"), **names)
 
+    def test_how_files_of_ones_own_are_written(self, shop, capsys):
+        text = (shop / "shop.csv").read_text().replace("x", "café").replace(";", "^")
+        (shop / "shop.csv").write_bytes(text.encode("cp1252"))
+        (shop / "titles.csv").write_bytes("what^title\ncafé^Café\n".encode("cp1252"))
+        names = {"user": "who", "item": "what", "rating": "stars", "titles": str(shop / "titles.csv")}
+        form = {"separator": "^", "encoding": "cp1252", "duplicates": "mean"}
+        data = series.load_dataset(str(shop / "shop.csv"), **names, **form)
+        assert data.movies["title"].tolist() == ["Café", "y"]
+        said = "titles.csv: 1 of 2 rated items have no title in it, for example 'y'; their ids stand for titles\n"
+        assert capsys.readouterr().out.endswith(said)
+
+    def test_a_file_alone_in_a_zip(self, shop):
+        archive = shop / "shop.zip"
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.write(shop / "shop.csv", "shop.csv")
+        names = {"user": "who", "item": "what", "rating": "stars"}
+        assert len(series.load_dataset(str(archive), **names, duplicates="last").ratings) == 3
+        with zipfile.ZipFile(archive, "a") as packed:
+            packed.write(shop / "titles.csv", "titles.csv")
+        with pytest.raises(FileFormatError, match="export or unpack it as CSV"):
+            series.load_dataset(str(archive), **names)
+
+    def test_doubled_ratings_of_a_release(self, tmp_path):
+        (tmp_path / "ratings.dat").write_text("1::2::3::4\n1::3::4::4\n2::2::3::4\n1::2::5::4\n")
+        (tmp_path / "movies.dat").write_text("2::Heat (1995)::Crime\n")
+        assert len(series.load_dataset(str(tmp_path), duplicates="last").ratings) == 3
+        with pytest.raises(DuplicateRatingError):
+            series.load_dataset(str(tmp_path))
+
+    def test_bad_data_are_refused_before_the_first_notebook_alone_is_run(self, shop, monkeypatch):
+        """As those of an earlier run, with what was said of them then."""
+        forbid_execution(monkeypatch)
+        (shop / "run").mkdir()
+        record = {"parameters": {"dataset": str(shop / "shop.csv"), "user": "who", "item": "what"}, "seconds": {}}
+        (shop / "run" / "run.json").write_text(json.dumps(record | {"saerec": "0"}))
+        with pytest.raises(MissingColumnError, match="no column rating; there are"):
+            series.run(out=shop / "run", only=["01_exploration"])
+
     def test_a_release_by_name_or_zip(self, tmp_path):
         assert len(series.load_dataset("ml-latest-small").ratings) == 100_004
         (tmp_path / "ratings.dat").write_text("1::2::3::4\n1::3::4::4\n2::2::3::4\n")
@@ -244,7 +283,7 @@ class TestLoadDataset:
             series.load_dataset(str(shop / "nowhere.csv"))
         names = {"user": "who", "item": "what", "rating": "stars"}
         with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.csv"):
-            series.load_dataset(str(shop / "shop.csv"), **names, titles=str(shop / "none.csv"))
+            series.load_dataset(str(shop / "shop.csv"), **names, titles=str(shop / "none.csv"), duplicates="last")
         with pytest.raises(ValueError, match="are of a CSV or Parquet file; ml-latest-small is none"):
             series.load_dataset("ml-latest-small", titles="titles.csv")
 
@@ -268,6 +307,14 @@ class TestLoadDataset:
         assert series.run_folder(dataset) == tmp_path / "runs" / name
 
 
+def told(notebook) -> str:
+    """What an executed notebook says, in text, markdown and the texts of its pictures."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    markdown = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+    return "\n".join([*markdown, *(f"{output.get('text', '')} {output.get('metadata', '')}" for output in outputs)])
+
+
 @pytest.mark.series
 def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     """Ids of text, a scale from -10 to 10 in steps of 0.01, no times, titles for some, no genres."""
@@ -284,4 +331,11 @@ def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     assert {"Thirteen", "i22"} <= set(top["title"])
     assert not set(zip(top["user_id"], top["item_id"])) & set(zip(shop["who"], shop["what"]))
     assert pd.read_csv(index.parent / "scores.csv", index_col="model").loc["global mean", "rmse"] > 4
-    assert "No genres are known" in (index.parent / "01_exploration.html").read_text(encoding="utf-8")
+    assert not {"genres", "year"} & set(top)
+    first, fourth = (told(index.parent / f"{name}.ipynb") for name in ("01_exploration", "04_user_report"))
+    assert "No genres are known" in first
+    assert "22 of 24 rated items have no title in it, for example" in first
+    assert f"{len(shop)} ratings are too few to learn taste from" in first
+    assert "Nothing: there are no more users and no more items than it keeps" in first and "nan" not in first
+    assert "Maps of the table. All: " in first and "for items, from" in first
+    assert "of 24 items" in fourth and "ratings of these items" in fourth

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from saerec import DataError, load_movielens, read_ratings, read_titles
-from saerec.tables import INT_ID, TEXT, read_text
+from saerec.tables import INT_ID, TEXT, _count, read_text
 
 HEADER = "user_id,item_id,rating,when\n"
 FIELDS = st.one_of(
@@ -183,6 +183,22 @@ def test_the_line_of_a_bad_row_is_that_of_the_file(tmp_path):
     path.write_text('\nuser_id,item_id,rating,review\n1,2,3,"a\nb\nc"\n\n1,3,x,d\n1,4,y,e\n')
     with pytest.raises(DataError, match=r"line 7: the rating is 'x', not a number \(2 rows like this\)"):
         read_ratings(path)
+
+
+def test_hexadecimal_numbers_are_no_whole_numbers(tmp_path):
+    """pyarrow takes them for numbers, and what looks like one within a title must not be taken for one."""
+    path = tmp_path / "table.csv"
+    path.write_text("id,title\n15,0x10 (1999)\n16,b\n")
+    assert read_text(path, {"id": INT_ID, "title": TEXT})["id"].tolist() == [15, 16]
+    path.write_text("id,title\n15,a\n0X1f,b\n")
+    with pytest.raises(DataError, match=r"line 3: the id is '0X1f', not a whole number"):
+        read_text(path, {"id": INT_ID, "title": TEXT})
+
+
+def test_bytes_are_counted_across_the_blocks_that_are_read(tmp_path):
+    path = tmp_path / "big.csv"
+    path.write_bytes(b"0X" + b"a" * (2**24 - 3) + b"0x" + b"0x")
+    assert (_count(path, b"0x", b"0X"), _count(path, b"0"), _count(path, b"x")) == (3, 3, 2)
 
 
 def test_a_path_may_be_text_or_a_path(tmp_path):

@@ -1,6 +1,9 @@
 """The table of bad inputs: what was tried, the error it gets, and every word that it says."""
 
+import bz2
 import gzip
+import lzma
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +46,7 @@ from saerec.validation import (
 )
 
 SAY_ENCODING = (
-    ": save it as UTF-8, or say what it is, read_ratings(…, encoding='cp1252') for files of Windows, 'utf-16' for "
+    ": save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) for files of Windows, 'utf-16' for "
     "Excel's Unicode text"
 )
 HEAD = "user_id,item_id,rating\n"
@@ -84,14 +87,14 @@ FILES = {
         {},
         SeparatorError,
         "{path}, line 1: 'user_id item_id rating' is not divided into columns by comma, semicolon, tab, bar; "
-        "if it is no line to remove, say what divides it, read_ratings(…, separator=…)",
+        "if it is no line to remove, say what divides it: separator=… (--separator)",
     ),
     "the wrong separator": (
         HEAD + "1,2,3\n",
         {"separator": ";"},
         SeparatorError,
         "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; if it is no line "
-        "to remove, say what divides it, read_ratings(…, separator=…)",
+        "to remove, say what divides it: separator=… (--separator)",
     ),
     "a separator that nothing can be divided by": (
         HEAD + "1,2,3\n",
@@ -145,13 +148,14 @@ FILES = {
         "user_id;item_id;rating\n1;2;3,5\n",
         {},
         NotANumberError,
-        "{path}, line 2: the rating is '3,5', not a number; correct or remove it",
+        "{path}, line 2: the rating is '3,5', not a number: its comma should be a point; correct or remove it",
     ),
     "a decimal comma between commas": (
         HEAD + "1,2,3\n1,3,3,5\n",
         {},
         FileFormatError,
-        "{path}, line 3: 4 fields instead of 3; correct or remove it",
+        "{path}, line 3: 4 fields instead of 3, perhaps for 3,5 has a comma where a point should be; correct or remove "
+        "it",
     ),
     "a row too short": (
         HEAD + "1,2,3\n1,2\n",
@@ -190,34 +194,115 @@ FILES = {
         {},
         DuplicateRatingError,
         "{path}: ratings of a (user, item) pair that was rated before: 2, the first by user 7 of item 2; keep one of "
-        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
+        "each, or let read_ratings, load_movielens or saerec run do it: duplicates can be last or mean",
     ),
     "milliseconds": (
         "user_id,item_id,rating,when\n1,2,3,978300760\n1,3,4,978300760000\n",
         {"timestamp": "when"},
         TimestampError,
-        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
-        "first 978300760000 at index 1; divide milliseconds by 1000",
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 978300760000 in row 2 (from 1, without the header); divide milliseconds by 1000",
     ),
     "an American date": (
         "user_id,item_id,rating,when\n1,2,3,12/31/2020\n",
         {"timestamp": "when"},
         TimestampError,
-        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
-        "first '12/31/2020' at index 0; write them so",
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first '12/31/2020' in row 1 (from 1, without the header); write them so",
     ),
     "a truth for a time": (
         "user_id,item_id,rating,when\n1,2,3,true\n",
         {"timestamp": "when"},
         TimestampError,
-        "{path}: timestamps that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00: 1, the "
-        "first True at index 0; write them so",
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first True in row 1 (from 1, without the header); write them so",
     ),
     "no time": (
         "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,\n",
         {"timestamp": "when"},
         TimestampError,
         "{path}, line 3: no when; correct or remove it",
+    ),
+    "more fields than columns, and no decimal comma": (
+        HEAD + "1,2,3.5,4\n",
+        {},
+        FileFormatError,
+        "{path}, line 2: 4 fields instead of 3; correct or remove it",
+    ),
+    "a number after whose end a non-breaking space stands": (
+        HEAD + "1,2,3\n1,3,4\xa0\n",
+        {},
+        NotANumberError,
+        "{path}, line 3: the rating is '4\\xa0', not a number; correct or remove it",
+    ),
+    "an Arabic digit": (
+        HEAD + "1,2,٣\n",
+        {},
+        NotANumberError,
+        "{path}, line 2: the rating is '٣', not a number; correct or remove it",
+    ),
+    "a long text for a rating": (
+        HEAD + f"1,2,{'very ' * 100}\n",
+        {},
+        NotANumberError,
+        "{path}, line 2: the rating is '" + ("very " * 100)[:79] + "…', not a number; correct or remove it",
+    ),
+    "a long line for a header": (
+        "word " * 100 + "\n1,2,3\n",
+        {},
+        SeparatorError,
+        "{path}, line 1: '" + ("word " * 100)[:79] + "…' is not divided into columns by comma, semicolon, tab, bar; "
+        "if it is no line to remove, say what divides it: separator=… (--separator)",
+    ),
+    "many columns, one of them with a long name": (
+        ",".join(["a" * 50, *(f"c{i}" for i in range(2, 151))]) + "\n",
+        {},
+        MissingColumnError,
+        "{path}, line 1: no column user_id, item_id, rating; there are: " + "a" * 39 + "…, c2, c3, c4, c5, c6, c7, c8, "
+        "c9, c10, … (150); say which they are with user, item, rating and timestamp",
+    ),
+    "a date beyond the year 2262": (
+        "user_id,item_id,rating,when\n1,2,3,2020-01-01\n1,3,3,9999-12-31\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 9999-12-31 00:00:00 in row 2 (from 1, without the header); write them so",
+    ),
+    "years for times": (
+        "user_id,item_id,rating,when\n1,2,3,2023\n1,3,3,2024\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: the values of when look like years, such as 2023, not like seconds since 1970: write dates like "
+        "2026-01-31",
+    ),
+    "days of Excel for times": (
+        "user_id,item_id,rating,when\n1,2,3,45302\n1,3,3,45303.5\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: the values of when look like days as spreadsheets count them, such as 45302.0, not like seconds since "
+        "1970: write dates like 2026-01-31",
+    ),
+    "dates without dashes for times": (
+        "user_id,item_id,rating,when\n1,2,3,20240111\n1,3,3,20231231\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: the values of when look like dates without dashes, such as 20240111, not like seconds since 1970: "
+        "write dates like 2026-01-31",
+    ),
+    "an old workbook": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        {},
+        FileFormatError,
+        "{path} is an old Excel workbook, not text: export it as CSV",
+    ),
+    "bzip2": (bz2.compress(HEAD.encode()), {}, FileFormatError, "{path} is a bzip2 file, not text: unpack it"),
+    "xz": (lzma.compress(HEAD.encode()), {}, FileFormatError, "{path} is an xz file, not text: unpack it"),
+    "a picture": (b"\x89PNG\r\n\x1a\n", {}, FileFormatError, "{path} is a PNG picture, not text"),
+    "a web page": (
+        "\ufeff\n<!DOCTYPE html>\n<title>Log in, please</title>\n",
+        {},
+        FileFormatError,
+        "{path} is a web page, not a table: download the file that it leads to",
     ),
     "a workbook": (
         b"PK\x03\x04 and so on",
@@ -286,6 +371,19 @@ CALLS = {
         NotFiniteError,
         "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
     ),
+    "a date of a frame beyond the year 2262": (
+        lambda: read_ratings(
+            ratings(when=pd.Series([pd.Timestamp("9999-12-31")] * 4, [10, 11, 12, 13])), timestamp="when"
+        ),
+        TimestampError,
+        "the frame: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 4, the first 9999-12-31 00:00:00 at index 10; write them so",
+    ),
+    "ratings that are missing, in columns of other names": (
+        lambda: read_ratings(ratings(stars=["1", "2", "3", "4"]), rating="stars"),
+        NotANumberError,
+        "the frame: the column stars holds str, not numbers: convert it first, for example with pandas.to_numeric",
+    ),
     "users that are missing": (
         lambda: read_ratings(ratings(user_id=["a", None, "b", "c"])),
         MissingIdError,
@@ -350,13 +448,13 @@ CALLS = {
         lambda: RatingMatrix.from_frame(ratings(user_id=[1, 1, 1, 1])),
         DuplicateRatingError,
         "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of "
-        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
+        "each, or let read_ratings, load_movielens or saerec run do it: duplicates can be last or mean",
     ),
     "rated in train and valid": (
         lambda: fit(ratings(), ratings().iloc[:1]),
         DuplicateRatingError,
         "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of "
-        "each, or let read_ratings or saerec run do it: duplicates can be last or mean",
+        "each, or let read_ratings, load_movielens or saerec run do it: duplicates can be last or mean",
     ),
     "a cut that leaves nothing": (
         lambda: top_users_and_items(
@@ -473,11 +571,13 @@ def test_duplicates_are_resolved_as_asked():
     )
     last = resolve_duplicates(frame, "last")
     assert last.to_dict("list") == {
-        "user_id": ["b", "a", "a"],
+        "user_id": ["a", "b", "a"],
         "item_id": [1, 1, 2],
-        "rating": [2, 4, 5],
-        "timestamp": [10, 20, 40],
+        "rating": [1, 2, 5],
+        "timestamp": [30, 10, 40],
     }
+    assert resolve_duplicates(frame.assign(timestamp=30), "last")["rating"].tolist() == [2, 4, 5]
+    assert resolve_duplicates(frame.drop(columns="timestamp"), "last")["rating"].tolist() == [2, 4, 5]
     mean = resolve_duplicates(frame, "mean")
     assert mean.to_dict("list") == {
         "user_id": ["a", "b", "a"],
@@ -490,6 +590,45 @@ def test_duplicates_are_resolved_as_asked():
         resolve_duplicates(frame, "first")
 
 
-def test_a_missing_file_is_a_missing_file():
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "str"])
+def test_doubled_pairs_are_found_whatever_the_ids_are(dtype):
+    pairs = pd.DataFrame({"user_id": [0, 2, 3, 2, 2**40], "item_id": [5, 2**50, 5, 2**50, 0]}).astype(dtype)
+    if dtype == "str":
+        pairs = "a" + pairs
+    with pytest.raises(DuplicateRatingError, match=r"before: 1, the first by user ('a)?2'? of item"):
+        resolve_duplicates(pairs.assign(rating=1.0), "error")
+    once = pairs.iloc[:3].assign(rating=1.0)
+    assert resolve_duplicates(once, "error") is once
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^there is no file nowhere\.csv$"):
         read_ratings(Path("nowhere.csv"))
+    with pytest.raises(FileFormatError) as raised:
+        read_ratings(tmp_path)
+    folder = f"{tmp_path} is a folder, not a file; that of a MovieLens release is for load_movielens"
+    assert str(raised.value) == folder
+
+
+def test_what_is_wrong_with_a_parquet_file_is_said_in_its_own_names_and_rows(tmp_path):
+    path = tmp_path / "shop.parquet"
+    rows = pd.DataFrame({"customer": ["a", None, "b"], "product": [1, 2, 3], "stars": [1.0, 2.0, 3.0]})
+    rows.to_parquet(path)
+    with pytest.raises(MissingIdError) as raised:
+        read_ratings(path, "customer", "product", "stars")
+    where = "in row 2 (from 1, without the header); drop or repair them"
+    assert str(raised.value) == f"{path}: ratings without customer: 1, the first {where}"
+    rows.assign(customer=["a", " ", "b"], stars=["1", "2", "3"]).to_parquet(path)
+    with pytest.raises(NotANumberError, match="the column stars holds"):
+        read_ratings(path, "customer", "product", "stars")
+    with pytest.raises(MissingIdError, match="ratings with a blank customer: 1"):
+        read_ratings(path, "customer", "stars", "product")
+
+
+def test_a_zip_archive_of_several_files_is_not_read(tmp_path):
+    path = tmp_path / "shop.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", HEAD + "1,2,3\n")
+        archive.writestr("b.csv", HEAD + "1,2,3\n")
+    with pytest.raises(FileFormatError, match="is a zip archive or an Excel workbook, not text: export or unpack it"):
+        read_ratings(path)
