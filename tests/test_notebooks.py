@@ -89,13 +89,19 @@ def full_run(tmp_path_factory):
 @pytest.mark.series
 def test_the_default_run_reaches_its_scores_and_the_readme_says_so(full_run):
     scores = pd.read_csv(full_run / "scores.csv", index_col="model")
-    assert scores.loc["saerec", "rmse"] <= 0.81
+    assert scores.loc["saerec", "rmse"] <= 0.802
     assert scores.loc["regularised biases", "rmse"] == pytest.approx(0.863, abs=0.001)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for model, row in scores.iterrows():
         printed = re.search(rf"^\| {model} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, flags=re.MULTILINE)
         # Another processor rounds differently, and training carries that on: the fourth decimal may differ.
         assert [float(number) for number in printed.groups()] == pytest.approx(list(row), abs=0.0015)
+
+
+@pytest.mark.series
+def test_lists_by_both_answers_find_more_than_any_other_order(full_run):
+    ndcg = pd.read_csv(full_run / "list_scores.csv", index_col="order")["ndcg"]
+    assert ndcg["saerec: both"] > 1.5 * ndcg.drop("saerec: both").max()
 
 
 @pytest.mark.series
