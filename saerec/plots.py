@@ -231,6 +231,44 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Several models by error and lists: a labelled dot each, rmse across, ndcg upwards.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Indexed by the models' names, with the columns rmse (stars) and ndcg. Who has no rmse is drawn in a strip at the
+        side. Models whose name begins with saerec are diamonds in colour.
+    """
+    ax = ax or plt.subplots(figsize=(9, 5.5))[1]
+    scores = scores.sort_values("ndcg")
+    parts = {ax: scores.dropna(subset="rmse")}
+    lists_only = scores[scores["rmse"].isna()].assign(rmse=0.0)
+    if len(lists_only):
+        parts[ax.inset_axes([1.03, 0, 0.3, 1])] = lists_only
+    top = max(1.12 * scores["ndcg"].max(), 0.01)
+    for one, part in parts.items():
+        heights = {"left": -np.inf, "right": -np.inf}
+        for name, rmse, ndcg in zip(part.index, part["rmse"], part["ndcg"]):
+            side = "left" if rmse < part["rmse"].median() else "right"
+            heights[side] = max(ndcg, heights[side] + top / 24)  # a line above the last name where dots are close
+            colour, marker = (RED, "D") if name.startswith("saerec") else (GREY, "o")
+            one.plot(rmse, ndcg, marker, color=colour, zorder=3)
+            at = {"xytext": (-16 if side == "left" else 16, heights[side]), "textcoords": ("offset points", "data")}
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+            where = {"ha": "right" if side == "left" else "left", "va": "center", "fontsize": 9.5}
+            one.annotate(name, (rmse, ndcg), color=colour, arrowprops=line, **at, **where)
+        low, high = (part["rmse"].min(), part["rmse"].max()) if len(part) else (0.0, 1.0)
+        span = max(high - low, 0.01)
+        one.set(xlim=(low - 0.4 * span, high + 0.4 * span), ylim=(-0.02 * top, top))
+    for strip in list(parts)[1:]:
+        strip.set(xticks=[], xlim=(-0.1, 1), xlabel="no rmse: lists only")
+        strip.tick_params(labelleft=False)
+        strip.set_facecolor("#F4F4F4")
+    ax.set(xlabel="RMSE (stars); left is better", ylabel="NDCG of the first ten places; up is better")
+    return ax
+
+
 def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes | None = None) -> Axes:
     """The RMSE of each model in each group of ratings: lines, with the number of ratings under each group.
 
