@@ -20,6 +20,7 @@ Modules, each importing only from those above it:
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
+- `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
 - `series`: runs the notebooks (papermill); imported on its own
 """

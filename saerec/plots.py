@@ -243,6 +243,44 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Several models by error and lists: a labelled dot each, rmse across, ndcg upwards.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Indexed by the models' names, with the columns rmse (stars) and ndcg. Who has no rmse is drawn in a strip at the
+        side. Models whose name begins with saerec are diamonds in colour.
+    """
+    ax = ax or plt.subplots(figsize=(9, 5.5))[1]
+    scores = scores.sort_values("ndcg")
+    parts = {ax: scores.dropna(subset="rmse")}
+    lists_only = scores[scores["rmse"].isna()].assign(rmse=0.0)
+    if len(lists_only):
+        parts[ax.inset_axes([1.03, 0, 0.3, 1])] = lists_only
+    top = max(1.15 * scores["ndcg"].max(), 0.01)
+    line = top / 24  # of text
+    for one, part in parts.items():
+        low, high = (part["rmse"].min(), part["rmse"].max()) if len(part) else (0.0, 1.0)
+        span, free = max(high - low, 0.01), 0.0
+        for _, close in part.groupby((part["ndcg"].diff() > line).cumsum()):  # their names stand one above another
+            lowest = max(free, close["ndcg"].mean() - line * (len(close) - 1) / 2)
+            free = lowest + line * len(close)
+            for place, (name, rmse, ndcg) in enumerate(zip(close.index, close["rmse"], close["ndcg"])):
+                colour, marker = (RED, "D") if name.startswith("saerec") else (GREY, "o")
+                one.plot(rmse, ndcg, marker, color=colour, zorder=3)
+                arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
+                at = (close["rmse"].max() + 0.07 * span, lowest + line * place)
+                one.annotate(name, (rmse, ndcg), at, color=colour, va="center", fontsize=9.5, arrowprops=arrow)
+        one.set(xlim=(low - 0.06 * span, high + 0.55 * span), ylim=(-0.02 * top, top))
+    for strip in list(parts)[1:]:
+        strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
+        strip.tick_params(labelleft=False)
+        strip.set_facecolor("#F4F4F4")
+    ax.set(xlabel="RMSE (stars); left is better", ylabel="NDCG of the first ten places; up is better")
+    return ax
+
+
 def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes | None = None) -> Axes:
     """The RMSE of each model in each group of ratings: lines, with the number of ratings under each group.
 

@@ -55,6 +55,9 @@ ARTEFACTS = {
     "ledger_seconds.csv": ("05_original_study", "how long an epoch, or what was timed, took before and after"),
     "ledger.png": ("05_original_study", "test errors from the original to saerec, a bar for each step"),
     "original.png": ("05_original_study", "the original's errors, epoch by epoch"),
+    "peers.csv": ("06_peers", "saerec and other recommenders: test errors and what their lists are worth"),
+    "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
+    "peers.png": ("06_peers", "their picture"),
 }
 
 

@@ -23,6 +23,7 @@ ORDER = [
     "original",
     "prediction",
     "recommender",
+    "peers",
     "plots",
     "series",
     "__main__",
@@ -30,7 +31,10 @@ ORDER = [
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
-    "torch": {"model", "metrics", "training", "choice", "original", "prediction", "recommender"},
+    "torch": {"model", "metrics", "training", "choice", "original", "prediction", "recommender", "peers"},
+    "surprise": {"peers"},
+    "implicit": {"peers"},
+    "cornac": {"peers"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},

@@ -21,7 +21,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CHAIN = NOTEBOOKS[:4]  # each starts from the files of the one before
 # The original's loop would take minutes: here it is cut short, and its arithmetic is tested in test_original.py.
 QUICK = {"original_epochs": 1, "short_epochs": 1, "batch_epochs": 2, "n_seeds": 1}
-SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20]} | QUICK | {"original_epochs": 2}
+QUICK |= {"models": ["regularised biases", "most popular", "EASE^R"]}
+SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20]} | QUICK
+SMALL |= {"original_epochs": 2, "models": []}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -169,6 +171,23 @@ def test_the_variants_of_few_epochs_are_compared_at_those_epochs(small_run):
 
 
 @pytest.mark.series
+def test_the_peers_are_measured_as_saerec_is(full_run, small_run):
+    full = pd.read_csv(full_run / "peers.csv", index_col="model")
+    assert list(full.index) == ["regularised biases", "most popular", "EASE^R"]
+    assert full["rmse"].isna().tolist() == [False, True, True]
+    lists = pd.read_csv(full_run / "list_scores.csv", index_col="order")
+    assert full.loc["most popular", "ndcg"] == pytest.approx(lists.loc["most popular", "ndcg"], abs=1e-6)
+    assert full.loc["EASE^R", "ndcg"] > 1.5 * full.loc["most popular", "ndcg"]
+    peers = pd.read_csv(small_run / "peers.csv", index_col="model")
+    seconds = pd.read_csv(small_run / "peers_seconds.csv", index_col="model")
+    assert list(peers.index[:3]) == ["saerec", "saerec: ratings alone", "saerec: users as rows"]
+    assert list(seconds.index) == list(peers.index) and (seconds["fit_seconds"] > 0).all()
+    scores = pd.read_csv(small_run / "scores.csv", index_col="model")
+    for model in ("saerec", "regularised biases"):
+        assert peers.loc[model, "rmse"] == pytest.approx(scores.loc[model, "rmse"], abs=1e-4)
+
+
+@pytest.mark.series
 def test_the_pages_stand_alone(full_run):
     pages = sorted(full_run.glob("*.html"))
     assert [page.stem for page in pages] == [*(path.stem for path in NOTEBOOKS), "index"]
@@ -229,7 +248,8 @@ def test_jupyter_gives_the_same_bits(small_run, tmp_path):
         parameters_cell(notebook).source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
     assert results(tmp_path) == results(small_run)
-    assert (tmp_path / "ledger.csv").read_bytes() == (small_run / "ledger.csv").read_bytes()
+    for name in ("ledger.csv", "peers.csv"):
+        assert (tmp_path / name).read_bytes() == (small_run / name).read_bytes()
 
 
 @pytest.mark.series

@@ -157,6 +157,22 @@ def test_steps_are_bars_from_zero_in_order_and_dots_beside_them():
     ax.figure.canvas.draw()
 
 
+def test_peers_are_named_dots_and_who_has_no_rmse_stands_in_the_strip():
+    names = ["saerec", "biases", "SVD", "popular"]
+    scores = pd.DataFrame({"rmse": [0.8, 0.9, 0.91, None], "ndcg": [0.3, 0.1, 0.1, 0.2]}, index=names)
+    _, ax = plt.subplots()
+    assert plots.plot_peers(scores, ax=ax) is ax and ax.get_xlabel() and ax.get_ylabel()
+    (strip,) = ax.child_axes
+    assert {text.get_text(): text.xy for text in ax.texts} == {name: tuple(scores.loc[name]) for name in names[:3]}
+    assert {text.get_text(): text.xy for text in strip.texts} == {"popular": (0, 0.2)} and strip.get_xlabel()
+    heights = [text.get_position()[1] for text in ax.texts]  # the names of close dots stand apart
+    assert min(np.diff(sorted(heights))) > 0.01
+    coloured = [line.get_color() == plots.RED for line in ax.lines]
+    assert sum(coloured) == 1 and ax.lines[coloured.index(True)].get_marker() == "D"
+    assert not plots.plot_peers(scores.head(3)).child_axes and plots.plot_peers(scores.tail(1)).child_axes
+    ax.figure.canvas.draw()
+
+
 def test_top_shortens_long_titles_and_survives_missing_ones():
     ax = plots.plot_top(TOP, title="Top", scale=(0.5, 5.0))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 57 + "…", "Heat (1995)", "(no title)"]
