@@ -118,6 +118,7 @@ class TestTwoEncoders:
 
     x, features = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([[1.0, 2]] * 4)
 
+    @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
     def test_forward_is_the_formula(self, model):
         users, items = model.users[0], model.items[0]
         h_u = torch.sigmoid(self.x @ users.weight.T + users.bias)
