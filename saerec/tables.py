@@ -119,13 +119,12 @@ def read_text(
         reason = ""
         frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
-        if quotes and _count(path, b'"') % 2:
-            bad.append("quotes")
         if bad or not len(frame):
             reason = f"bad values in {', '.join(bad)}"
     whole = any(column.type == pa.int64() for column in columns.values())
-    if reason or (whole and _count(path, b"0x", b"0X")):  # pyarrow reads 0x10 as 16
-        error = _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
+    doubtful = columns if reason or (whole and _count(path, b"0x", b"0X")) else {}  # pyarrow reads 0x10 as 16
+    if doubtful or (quotes and _count(path, b'"')):  # and rows after a quote that is never closed as part of a field
+        error = _diagnosis(path, doubtful, names, separator, encoding, quotes, header, reason)
         if error:
             raise error
     for name, column in columns.items():
@@ -269,25 +268,23 @@ def _diagnosis(
             open_bytes(path, separator or "") as file,
             io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines,
         ):
-            how = (
-                {"quoting": csv.QUOTE_MINIMAL, "strict": _count(path, b'"') % 2}
-                if quotes
-                else {"quoting": csv.QUOTE_NONE}
-            )
-            reader = csv.reader(lines, delimiter=_single(separator), **how)
+            quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+            reader = csv.reader(lines, delimiter=_single(separator), quoting=quoting, strict=True)
             for row in reader:
-                end = reader.line_num
-                if not row or reader.line_num <= header:
+                start, end = end + 1, reader.line_num
+                if not row or end <= header:
                     continue
                 n_rows += 1
                 problem = _problem(row, columns, names, separator)
                 if problem and first is None:
-                    first, line = problem, reader.line_num
+                    first, line = problem, start
                 alike += bool(problem) and problem[:2] == first[:2]
     except UnicodeError:
         return _encoding_error(path, encoding)
     except csv.Error as error:
         problem = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
+        if "expected after" in problem:
+            problem = "text after a closing quote, perhaps for a quote before it is never closed"
         return FileFormatError(f"{path}, line {end + 1}: {problem}; correct or remove it")
     finally:
         csv.field_size_limit(longest)

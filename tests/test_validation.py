@@ -114,6 +114,19 @@ FILES = {
         FileFormatError,
         "{path}, line 3: a quote is opened and never closed; correct or remove it",
     ),
+    "two unclosed quotes": (
+        'user_id,item_id,rating,review\n1,2,3,"so\nso"\n1,3,4,"open\n1,4,4,x\n1,5,5,"open too\n1,6,2,y\n',
+        {},
+        FileFormatError,
+        "{path}, line 4: text after a closing quote, perhaps for a quote before it is never closed; correct or remove "
+        "it",
+    ),
+    "a bad rating on the first line of a row of two": (
+        'user_id,item_id,rating,review\n1,2,bad,"so\nso"\n',
+        {},
+        NotANumberError,
+        "{path}, line 2: the rating is 'bad', not a number; correct or remove it",
+    ),
     "a bad rating after a field that is longer than csv allows": (
         f"user_id,item_id,rating,review\n1,2,3,{'long ' * 30_000}\n1,4,bad,\n",
         {},
