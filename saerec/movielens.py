@@ -20,7 +20,7 @@ from saerec.validation import DuplicateRatingError, FileFormatError, resolve_dup
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
-READER = 3  # version of what is below, for the cached copies
+READER = 4  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 
 # In the order of the flags in u.item; "unknown" is no genre.

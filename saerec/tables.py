@@ -40,7 +40,8 @@ from saerec.validation import (
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
-INT = re.compile(r"[ \t]*-?[0-9]{1,18}[ \t]*")
+LATEST = pd.Timestamp.max.timestamp()  # in the year 2262, seconds since 1970
+INT = re.compile(r"[ \t]*-?[0-9]{1,19}[ \t]*")
 FOREIGN = re.compile(r"[^!-~ \t]|_")  # in numbers Python takes some of these, pyarrow none
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 SEP = re.compile(r"sep=.\r?$", re.IGNORECASE)
@@ -60,7 +61,7 @@ class Column:
 RATING = Column("a number", pa.float32(), NotANumberError, NotFiniteError)
 INT_ID = Column("a whole number", pa.int64(), IdTypeError, MissingIdError)
 TEXT_ID = Column("an id", pa.dictionary(pa.int32(), pa.string()), IdTypeError, MissingIdError)
-SECONDS = Column("a whole number of seconds", pa.int64(), TimestampError, TimestampError)
+SECONDS = Column("a whole number of seconds (not milliseconds) since 1970", pa.int64(), TimestampError, TimestampError)
 TIME = Column("a time", None, TimestampError, TimestampError)
 TEXT = Column("text", pa.string(), FileFormatError, None)
 
@@ -121,7 +122,7 @@ def read_text(
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
         if bad or not len(frame):
             reason = f"bad values in {', '.join(bad)}"
-    whole = any(column.type == pa.int64() for column in columns.values())
+    whole = any(column.type == pa.int64() or column is TIME for column in columns.values())
     doubtful = columns if reason or (whole and _count(path, b"0x", b"0X")) else {}  # pyarrow reads 0x10 as 16
     if doubtful or (quotes and _count(path, b'"')):  # and rows after a quote that is never closed as part of a field
         error = _diagnosis(path, doubtful, names, separator, encoding, quotes, header, reason)
@@ -235,6 +236,8 @@ def _count(path: Path, *marks: bytes) -> int:
 def _is_sound(fields: pd.Series, column: Column) -> bool:
     if column is RATING:
         return bool(np.isfinite(fields).all())
+    if column is SECONDS:
+        return bool(fields.between(-LATEST, LATEST).all())
     if column is TIME and pd.api.types.is_string_dtype(fields):
         return bool((fields.str.strip() != "").all())
     if column is TEXT_ID:
@@ -311,7 +314,11 @@ def _problem(
         quoted = repr(shortened(field))
         if column.blank and not field.strip():
             return column.blank, name, f"no {name}"
-        if column.type == pa.int64() and not INT.fullmatch(field):
+        if column.type == pa.int64():
+            most = LATEST if column is SECONDS else 2**63 - 1
+            if not INT.fullmatch(field) or abs(int(field)) > most:
+                return column.error, name, f"the {name} is {quoted}, not {column.what}"
+        if column is TIME and "x" in field.lower():
             return column.error, name, f"the {name} is {quoted}, not {column.what}"
         if column is RATING:
             try:

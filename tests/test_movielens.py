@@ -257,6 +257,16 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             TimestampError,
             r"line 2: the timestamp is '4.5', not a whole number of",
         ),
+        (
+            {"u.data": "1\t2\t3\t4\n1\t3\t3\t978300760000\n"},
+            TimestampError,
+            r"line 2: the timestamp is '978300760000', not a whole number of seconds \(not milliseconds\) since 1970",
+        ),
+        (
+            {"u.data": "1000000000000000001\t2\t3\t4\n1\t3\tbad\t4\n"},
+            NotANumberError,
+            r"line 2: the rating is 'bad', not a number; correct",
+        ),
         ({"u.data": ""}, EmptyDataError, r"u\.data holds no rows"),
         (
             {"u.data": "1\t2\t3\t4\n", "u.item": "2|Heat (1995)|||\n"},

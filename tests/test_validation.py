@@ -223,6 +223,26 @@ FILES = {
         "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
         "year 2262: 1, the first '12/31/2020' in row 1 (from 1, without the header); write them so",
     ),
+    "a word among seconds": (
+        "user_id,item_id,rating,when\n1,2,3,1580472000\n1,3,3,yesterday\n1,4,3,1580472000\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 'yesterday' in row 2 (from 1, without the header); write them so",
+    ),
+    "now for a time": (
+        "user_id,item_id,rating,when\n1,2,3,2020-01-31\n1,3,3,now\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 'now' in row 2 (from 1, without the header); write them so",
+    ),
+    "a hexadecimal number for a time": (
+        "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,0x10\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}, line 3: the when is '0x10', not a time; correct or remove it",
+    ),
     "a truth for a time": (
         "user_id,item_id,rating,when\n1,2,3,true\n",
         {"timestamp": "when"},
@@ -383,6 +403,12 @@ CALLS = {
         lambda: read_ratings(ratings(rating=[1, np.nan, 2, np.inf])),
         NotFiniteError,
         "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
+    ),
+    "dates of a frame without dashes, as text": (
+        lambda: read_ratings(ratings(when="20200131"), timestamp="when"),
+        TimestampError,
+        "the frame: the values of when look like dates without dashes, such as '20200131', not like seconds since "
+        "1970: write dates like 2026-01-31",
     ),
     "a date of a frame beyond the year 2262": (
         lambda: read_ratings(
