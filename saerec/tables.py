@@ -118,7 +118,7 @@ def read_text(
         reason = str(error)
     else:
         reason = ""
-        frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
+        frame = to_frame(table)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
         if bad or not len(frame):
             reason = f"bad values in {', '.join(bad)}"
@@ -147,12 +147,19 @@ def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
         table.validate(full=True)  # that text is UTF-8, for one
         decimal = [pa.types.is_decimal(field.type) for field in table.schema]
         fields = [field.with_type(pa.float64()) if is_so else field for field, is_so in zip(table.schema, decimal)]
-        table = table.cast(pa.schema(fields))
-        return table.to_pandas(ignore_metadata=True, date_as_object=False)
+        return to_frame(table.cast(pa.schema(fields)))
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:  # whatever pyarrow makes of odd bytes
         raise FileFormatError(f"{path} is a damaged Parquet file: {error}") from error
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table, which is used up, as a frame that can be written to."""
+    frame = table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True, date_as_object=False)
+    for name in frame:
+        frame[name] = frame[name].copy()  # pyarrow's own memory is read-only
+    return frame
 
 
 @contextmanager
@@ -332,14 +339,8 @@ def _problem(
 
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError:
-    where = ""
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode(encoding)
-            except UnicodeError:
-                where = f", line {number}"
-                break
+    with open_bytes(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
+        where = next((f", line {number}" for number, line in enumerate(lines, 1) if "\ufffd" in line), "")
     return EncodingError(
         f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) "
         "for files of Windows, 'utf-16' for Excel's Unicode text"

@@ -332,6 +332,25 @@ def test_the_current_folder_may_be_the_data_set(tmp_path, monkeypatch):
     assert len(load_movielens(".").ratings) == 1
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+def test_lines_of_movies_dat_may_end_in_any_way(tmp_path, end):
+    (tmp_path / "ratings.dat").write_text("1::2::3::4\n")
+    (tmp_path / "movies.dat").write_bytes(f"2::Heat (1995)::Crime{end}3::Alien::Horror{end}".encode())
+    movies = load_movielens(tmp_path).movies
+    assert movies[["title", "genres"]].to_numpy().tolist() == [["Heat (1995)", "Crime"], ["Alien", "Horror"]]
+
+
+@pytest.mark.parametrize("cache_from", [10, 10**9])
+def test_ratings_can_be_written_to(tmp_path, monkeypatch, cache_from):
+    monkeypatch.setattr(saerec.movielens, "CACHE_FROM", cache_from)
+    folder = write(tmp_path / "one")
+    for _ in range(2):  # the second time from the copy
+        ratings = load_movielens(folder).ratings
+        ratings.loc[ratings["rating"] > 4, "rating"] = 4
+        ratings.loc[:, "user_id"] += 1
+        assert ratings.to_numpy().tolist() == [[8, 1, 4, 99]]
+
+
 class TestCachedCopy:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):

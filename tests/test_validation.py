@@ -145,6 +145,12 @@ FILES = {
         EncodingError,
         "{path}, line 1 is not utf-8" + SAY_ENCODING,
     ),
+    "a bad character of UTF-16": (
+        (HEAD + "1,2,3\nx").encode("utf-16") + b"\x00\xdc" + ",2,3\n".encode("utf-16-le"),
+        {"encoding": "utf-16"},
+        EncodingError,
+        "{path}, line 3 is not utf-16" + SAY_ENCODING,
+    ),
     "no such encoding": (
         HEAD + "1,2,3\n",
         {"encoding": "klingon"},
