@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fetch(options: argparse.Namespace) -> None:
     folder = options.to or fetch.default_folder()
-    there = fetch.has_files(folder / options.name)
+    there = fetch.ratings_file(folder / options.name)
     path = fetch.fetch_movielens(options.name, folder, insecure=options.insecure)
     print(f"{options.name} is already there: {path}" if there else f"{options.name} is in {path}")
     print(f"next: saerec run --dataset {path if options.to else options.name}")

@@ -6,6 +6,7 @@ import shutil
 import stat
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ RELEASES = {  # MD5 of the zip, as GroupLens publishes it; what its files may ta
     "ml-latest": (None, 5 * GB),  # these two change, so none is published
     "ml-latest-small": (None, 50 * MB),
 }
+# what the system says of files that lie in files, have odd names, or places that are not in the zip
+OF_THE_ZIP = (errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 TERMS = """\
 MovieLens data are GroupLens's, for research: name Harper & Konstan 2015 as the source (https://doi.org/10.1145/2827872).
 Ask GroupLens before any commercial use and, with most releases, before you pass the data on.
@@ -70,15 +73,28 @@ def fetch_movielens(
     """
     if name not in RELEASES:
         raise DataError(f"there is no MovieLens release {name!r}; there are {', '.join(RELEASES)}")
-    md5, limit = RELEASES[name]
-    if insecure and not md5:
+    if insecure and not RELEASES[name][0]:
         raise DataError(f"{name} has no published MD5, and without that it cannot be fetched insecurely")
     folder = default_folder() if folder is None else Path(folder)
     target, by_hand = folder / name, folder / f"{name}.zip"
-    if has_files(target):
+    if ratings_file(target):
         return target
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise FetchError(f"{target} is there but holds no ratings of MovieLens: move it away")
+    try:
+        _fetch(name, target, by_hand, insecure, progress)
+    except OSError:
+        if not ratings_file(target):  # otherwise another process was faster, and what is below took our files away
+            raise
+    for killed in folder.glob(f".{name}.*.part"):  # the folder is there: nobody needs them
+        shutil.rmtree(killed, ignore_errors=True)
+    return target
+
+
+def _fetch(name: str, target: Path, by_hand: Path, insecure: bool, progress: bool) -> None:
     import pooch  # slow to import and rarely needed, as is requests
 
+    (md5, limit), folder = RELEASES[name], target.parent
     with _made(folder), TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
         path, advice = by_hand, f"move {by_hand} away to download it anew"
         if not by_hand.exists():
@@ -96,19 +112,11 @@ def fetch_movielens(
         if target.is_dir():
             target.rmdir()  # empty, but Windows would not replace it
         os.replace(top, target)
-    for killed in folder.glob(f".{name}.*.part"):  # now that the folder is there, no other process can put one there
-        shutil.rmtree(killed, ignore_errors=True)
-    return target
 
 
 def default_folder() -> Path:
     """The ``data/`` of the checkout that saerec runs from; of the current folder if saerec was installed."""
     return Path("data") if DATA_DIR.parent == PACKAGE else DATA_DIR
-
-
-def has_files(folder: Path) -> bool:
-    """Whether it is a folder and not empty."""
-    return folder.is_dir() and any(folder.iterdir())
 
 
 @contextmanager
@@ -160,6 +168,8 @@ def _unpack(path: Path, folder: Path, limit: int) -> Path:
             members = archive.infolist()
             top = members[0].filename.partition("/")[0] if members else ""
             odd = [member.filename for member in members if not _is_plain(member, top)]
+            names = Counter(member.filename.rstrip("/").casefold() for member in members)
+            odd += [name for name, count in names.items() if count > 1]  # for some systems these are one file
             size = sum(member.file_size for member in members)
             if odd or not members:
                 raise FetchError(f"{path.name} is not one folder of plain files {odd[:1]}: nothing was unpacked")
@@ -168,8 +178,8 @@ def _unpack(path: Path, folder: Path, limit: int) -> Path:
                     f"{path.name} would grow to {size:,} bytes, more than it can have: nothing was unpacked"
                 )
             archive.extractall(folder)  # writes no more than the sizes that were added up, whatever is in the zip
-    except Exception as error:  # zipfile meets damaged files with a dozen kinds of errors, EINVAL among them
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+    except Exception as error:  # zipfile meets damaged files with a dozen kinds of errors
+        if isinstance(error, OSError) and error.errno not in OF_THE_ZIP:
             raise
         raise FetchError(f"{path.name} is not a whole zip file ({error}): nothing was unpacked") from error
     return folder / top

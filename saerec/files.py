@@ -8,5 +8,8 @@ from pathlib import Path
 def save_atomically(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file by `save(temporary_path)` and then give it its name, so that `path` is never half-written."""
     temporary = path.with_name(path.name + ".part")
-    save(temporary)
-    os.replace(temporary, path)
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # after a failure

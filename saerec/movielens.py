@@ -14,13 +14,13 @@ from pyarrow import parquet
 
 from saerec.files import save_atomically
 from saerec.readers import Dataset
-from saerec.tables import INT_ID, RATING, SECONDS, TEXT, open_bytes, read_text
+from saerec.tables import INT_ID, RATING, SECONDS, TEXT, open_bytes, read_text, to_frame
 from saerec.validation import DuplicateRatingError, FileFormatError, resolve_duplicates
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
-READER = 3  # version of what is below, for the cached copies
+READER = 4  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 
 # In the order of the flags in u.item; "unknown" is no genre.
@@ -177,8 +177,7 @@ def _cached(file: Path, duplicates: str, read: Callable[[], pd.DataFrame]) -> pd
     key = {b"saerec": f"{READER} {duplicates} {state.st_size} {state.st_mtime_ns}".encode()}
     try:
         if parquet.read_schema(copy).metadata == key:
-            table = parquet.read_table(copy, page_checksum_verification=True)
-            return table.to_pandas(self_destruct=True, split_blocks=True)
+            return to_frame(parquet.read_table(copy, page_checksum_verification=True))
     except (OSError, ValueError, pa.ArrowException):
         pass  # there is none, or it is damaged: made anew below
     ratings = read()
@@ -205,13 +204,14 @@ def _read_movies_csv(file: Path) -> pd.DataFrame:
 
 def _read_movies_dat(file: Path) -> pd.DataFrame:
     """``id::title::genres``; latin-1 in 1M, UTF-8 in 10M; a title may hold colons."""
-    with open_bytes(file) as lines:
-        content = lines.read()
+    with open_bytes(file) as opened:
+        content = opened.read()
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    rows = [re.fullmatch(r"([0-9]{1,18})::(.*)::(.*?)\r?", line) for line in text.removesuffix("\n").split("\n")]
+    lines = re.sub(r"\r*\n|\r", "\n", text).removesuffix("\n").split("\n")
+    rows = [re.fullmatch(r"([0-9]{1,18})::(.*)::(.*?)", line) for line in lines]
     if None in rows:
         number = rows.index(None) + 1
         raise FileFormatError(f"{file}, line {number} is not of the form id::title::genres: correct or remove it")

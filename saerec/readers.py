@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saerec.tables import RATING, TEXT, TEXT_ID, TIME, open_bytes, read_parquet, read_text
+from saerec.tables import LATEST, RATING, TEXT, TEXT_ID, TIME, open_bytes, read_parquet, read_text
 from saerec.validation import (
     ROW,
     DataError,
@@ -27,7 +27,6 @@ from saerec.validation import (
     shortened,
 )
 
-LATEST = pd.Timestamp.max.timestamp()  # in the year 2262
 NO_SECONDS = {  # numbers that mean dates; as seconds all would lie in 1970
     "years": (1900, 2100),
     "days as spreadsheets count them": (20_000, 80_000),
@@ -252,8 +251,12 @@ def _seconds(times: pd.Series) -> pd.Series:
     elif pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_bool_dtype(times):
         seconds, advice = times.astype("Float64"), "divide milliseconds by 1000"
     else:
-        dates = pd.to_datetime(times.astype(str), format="ISO8601", utc=True, errors="coerce")
-        seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        text = times.astype(str)
+        seconds = pd.to_numeric(text, errors="coerce")
+        if seconds.notna().mean() < 0.5:  # dates, then: text is of the kind that most of it is
+            text = text.where(text.str.match(r"\s*[0-9]"))  # not "now", which pandas would take
+            dates = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+            seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
     bad = ~(seconds.abs() <= LATEST).fillna(False).to_numpy(dtype=bool)
     if bad.any():
         first = times[bad].tolist()[0]

@@ -294,7 +294,8 @@ def write_movielens(
 
     folder.mkdir(parents=True, exist_ok=True)
     save_atomically(folder / form.ratings, save_ratings)
-    text = text or _movies_text(make_movies(np.unique(np.concatenate(item_ids))), layout)
+    if text is None:
+        text = _movies_text(make_movies(np.unique(np.concatenate(item_ids))), layout)
     save_atomically(folder / form.movies, lambda path: path.write_bytes(text))
     return folder
 
@@ -328,6 +329,8 @@ def _ratings_text(frame: pd.DataFrame, layout: str) -> pa.Buffer:
 
 def _movies_text(movies: pd.DataFrame, layout: str) -> bytes:
     _check_columns("movies", movies, ("item_id", "title", "genres"))
+    if not len(movies):
+        raise EmptyDataError("there are no movies to write")
     for text in (*movies["title"], *movies["genres"]):
         if not isinstance(text, str) or "\r" in text or "\n" in text:
             raise DataError(f"titles and genres are text of one line, not {text!r}")

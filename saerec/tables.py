@@ -40,7 +40,8 @@ from saerec.validation import (
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
-INT = re.compile(r"[ \t]*-?[0-9]{1,18}[ \t]*")
+LATEST = pd.Timestamp.max.timestamp()  # in the year 2262, seconds since 1970
+INT = re.compile(r"[ \t]*-?[0-9]{1,19}[ \t]*")
 FOREIGN = re.compile(r"[^!-~ \t]|_")  # in numbers Python takes some of these, pyarrow none
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 SEP = re.compile(r"sep=.\r?$", re.IGNORECASE)
@@ -60,7 +61,7 @@ class Column:
 RATING = Column("a number", pa.float32(), NotANumberError, NotFiniteError)
 INT_ID = Column("a whole number", pa.int64(), IdTypeError, MissingIdError)
 TEXT_ID = Column("an id", pa.dictionary(pa.int32(), pa.string()), IdTypeError, MissingIdError)
-SECONDS = Column("a whole number of seconds", pa.int64(), TimestampError, TimestampError)
+SECONDS = Column("a whole number of seconds (not milliseconds) since 1970", pa.int64(), TimestampError, TimestampError)
 TIME = Column("a time", None, TimestampError, TimestampError)
 TEXT = Column("text", pa.string(), FileFormatError, None)
 
@@ -117,15 +118,14 @@ def read_text(
         reason = str(error)
     else:
         reason = ""
-        frame = table.to_pandas(self_destruct=True, split_blocks=True, date_as_object=False)
+        frame = to_frame(table)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
-        if quotes and _count(path, b'"') % 2:
-            bad.append("quotes")
         if bad or not len(frame):
             reason = f"bad values in {', '.join(bad)}"
-    whole = any(column.type == pa.int64() for column in columns.values())
-    if reason or (whole and _count(path, b"0x", b"0X")):  # pyarrow reads 0x10 as 16
-        error = _diagnosis(path, columns, names, separator, encoding, quotes, header, reason)
+    whole = any(column.type == pa.int64() or column is TIME for column in columns.values())
+    doubtful = columns if reason or (whole and _count(path, b"0x", b"0X")) else {}  # pyarrow reads 0x10 as 16
+    if doubtful or (quotes and _count(path, b'"')):  # and rows after a quote that is never closed as part of a field
+        error = _diagnosis(path, doubtful, names, separator, encoding, quotes, header, reason)
         if error:
             raise error
     for name, column in columns.items():
@@ -147,12 +147,19 @@ def read_parquet(path: Path, names: list[str]) -> pd.DataFrame:
         table.validate(full=True)  # that text is UTF-8, for one
         decimal = [pa.types.is_decimal(field.type) for field in table.schema]
         fields = [field.with_type(pa.float64()) if is_so else field for field, is_so in zip(table.schema, decimal)]
-        table = table.cast(pa.schema(fields))
-        return table.to_pandas(ignore_metadata=True, date_as_object=False)
+        return to_frame(table.cast(pa.schema(fields)))
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:  # whatever pyarrow makes of odd bytes
         raise FileFormatError(f"{path} is a damaged Parquet file: {error}") from error
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """A table, which is used up, as a frame that can be written to."""
+    frame = table.to_pandas(ignore_metadata=True, self_destruct=True, split_blocks=True, date_as_object=False)
+    for name in frame:
+        frame[name] = frame[name].copy()  # pyarrow's own memory is read-only
+    return frame
 
 
 @contextmanager
@@ -236,6 +243,8 @@ def _count(path: Path, *marks: bytes) -> int:
 def _is_sound(fields: pd.Series, column: Column) -> bool:
     if column is RATING:
         return bool(np.isfinite(fields).all())
+    if column is SECONDS:
+        return bool(fields.between(-LATEST, LATEST).all())
     if column is TIME and pd.api.types.is_string_dtype(fields):
         return bool((fields.str.strip() != "").all())
     if column is TEXT_ID:
@@ -269,25 +278,23 @@ def _diagnosis(
             open_bytes(path, separator or "") as file,
             io.TextIOWrapper(file, _with_bom(encoding), newline="") as lines,
         ):
-            how = (
-                {"quoting": csv.QUOTE_MINIMAL, "strict": _count(path, b'"') % 2}
-                if quotes
-                else {"quoting": csv.QUOTE_NONE}
-            )
-            reader = csv.reader(lines, delimiter=_single(separator), **how)
+            quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+            reader = csv.reader(lines, delimiter=_single(separator), quoting=quoting, strict=True)
             for row in reader:
-                end = reader.line_num
-                if not row or reader.line_num <= header:
+                start, end = end + 1, reader.line_num
+                if not row or end <= header:
                     continue
                 n_rows += 1
                 problem = _problem(row, columns, names, separator)
                 if problem and first is None:
-                    first, line = problem, reader.line_num
+                    first, line = problem, start
                 alike += bool(problem) and problem[:2] == first[:2]
     except UnicodeError:
         return _encoding_error(path, encoding)
     except csv.Error as error:
         problem = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
+        if "expected after" in problem:
+            problem = "text after a closing quote, perhaps for a quote before it is never closed"
         return FileFormatError(f"{path}, line {end + 1}: {problem}; correct or remove it")
     finally:
         csv.field_size_limit(longest)
@@ -314,7 +321,11 @@ def _problem(
         quoted = repr(shortened(field))
         if column.blank and not field.strip():
             return column.blank, name, f"no {name}"
-        if column.type == pa.int64() and not INT.fullmatch(field):
+        if column.type == pa.int64():
+            most = LATEST if column is SECONDS else 2**63 - 1
+            if not INT.fullmatch(field) or abs(int(field)) > most:
+                return column.error, name, f"the {name} is {quoted}, not {column.what}"
+        if column is TIME and "x" in field.lower():
             return column.error, name, f"the {name} is {quoted}, not {column.what}"
         if column is RATING:
             try:
@@ -328,14 +339,8 @@ def _problem(
 
 
 def _encoding_error(path: Path, encoding: str) -> EncodingError:
-    where = ""
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode(encoding)
-            except UnicodeError:
-                where = f", line {number}"
-                break
+    with open_bytes(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
+        where = next((f", line {number}" for number, line in enumerate(lines, 1) if "\ufffd" in line), "")
     return EncodingError(
         f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) "
         "for files of Windows, 'utf-16' for Excel's Unicode text"

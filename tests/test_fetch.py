@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import socket
 import ssl
 import stat
@@ -122,10 +123,10 @@ def expired_server(monkeypatch):
 
 def refused(folder: Path, name: str = "ml-1m", **options) -> str:
     """The message of the FetchError: one line, and nothing was left in the folder."""
-    before = {path: path.read_bytes() for path in folder.rglob("*")}
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
     with pytest.raises(FetchError) as error:
         fetch_movielens(name, folder, progress=False, **options)
-    assert {path: path.read_bytes() for path in folder.rglob("*")} == before
+    assert {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")} == before
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -156,6 +157,32 @@ def test_a_release_is_downloaded_checked_and_unpacked_once(server, tmp_path, cap
 def test_an_empty_folder_is_not_a_release(server, tmp_path):
     (tmp_path / "ml-1m").mkdir()
     assert (fetch_movielens("ml-1m", tmp_path, progress=False) / "ratings.dat").exists()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_has_the_name_and_is_no_release_is_named_and_stays(server, tmp_path, what):
+    path = tmp_path / "ml-1m" / ".DS_Store" if what == "folder" else tmp_path / "ml-1m"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    assert refused(tmp_path) == f"{tmp_path / 'ml-1m'} is there but holds no ratings of MovieLens: move it away"
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("cleaned", [True, False])
+def test_of_two_at_once_the_slower_takes_what_the_faster_has_put_there(server, tmp_path, monkeypatch, cleaned):
+    unpack = fetch._unpack
+
+    def overtaken(path, folder, limit):
+        if cleaned:
+            shutil.rmtree(folder.parent)
+        (tmp_path / "ml-1m").mkdir()
+        (tmp_path / "ml-1m" / "ratings.dat").write_text("the faster one's")
+        return unpack(path, folder, limit)
+
+    monkeypatch.setattr(fetch, "_unpack", overtaken)
+    folder = fetch_movielens("ml-1m", tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["ml-1m"]
+    assert (folder / "ratings.dat").read_text() == "the faster one's"
 
 
 def test_a_zip_that_lies_there_is_used_without_a_download_and_stays(server, tmp_path, capsys):
@@ -277,6 +304,10 @@ HOSTILE = {
     "absolute": (make_zip({"/evil": ""}), NOT_PLAIN),
     "drive": (make_zip({"C:/evil": ""}), NOT_PLAIN),
     "backslash": (make_zip({"ml-1M/..\\..\\evil": ""}), NOT_PLAIN),
+    "a file in a file": (make_zip({"ml-1M/a": "", "ml-1M/a/b": ""}), "is not a whole zip file"),
+    "a file for a folder": (make_zip({"ml-1M/a/b": "", "ml-1M/a": ""}), "is not a whole zip file"),
+    "a long name": (make_zip({"ml-1M/" + "a" * 300: ""}), "is not a whole zip file"),
+    "names that differ in case": (make_zip({"ml-1M/a": "", "ml-1M/A": ""}), NOT_PLAIN),
     "symlink": (make_zip({"ml-1M/link": "/etc/passwd"}, (stat.S_IFLNK | 0o777,)), NOT_PLAIN),
     "device": (make_zip({"ml-1M/null": ""}, (stat.S_IFCHR | 0o666,)), NOT_PLAIN),
     "second folder": (make_zip({"ml-1M/a": "", "ml-2M/b": ""}), NOT_PLAIN),

@@ -257,6 +257,16 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             TimestampError,
             r"line 2: the timestamp is '4.5', not a whole number of",
         ),
+        (
+            {"u.data": "1\t2\t3\t4\n1\t3\t3\t978300760000\n"},
+            TimestampError,
+            r"line 2: the timestamp is '978300760000', not a whole number of seconds \(not milliseconds\) since 1970",
+        ),
+        (
+            {"u.data": "1000000000000000001\t2\t3\t4\n1\t3\tbad\t4\n"},
+            NotANumberError,
+            r"line 2: the rating is 'bad', not a number; correct",
+        ),
         ({"u.data": ""}, EmptyDataError, r"u\.data holds no rows"),
         (
             {"u.data": "1\t2\t3\t4\n", "u.item": "2|Heat (1995)|||\n"},
@@ -320,6 +330,25 @@ def test_any_damage_to_a_zip_is_an_error_of_ours_or_harmless(tmp_path, compressi
 def test_the_current_folder_may_be_the_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(write(tmp_path / "here"))
     assert len(load_movielens(".").ratings) == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+def test_lines_of_movies_dat_may_end_in_any_way(tmp_path, end):
+    (tmp_path / "ratings.dat").write_text("1::2::3::4\n")
+    (tmp_path / "movies.dat").write_bytes(f"2::Heat (1995)::Crime{end}3::Alien::Horror{end}".encode())
+    movies = load_movielens(tmp_path).movies
+    assert movies[["title", "genres"]].to_numpy().tolist() == [["Heat (1995)", "Crime"], ["Alien", "Horror"]]
+
+
+@pytest.mark.parametrize("cache_from", [10, 10**9])
+def test_ratings_can_be_written_to(tmp_path, monkeypatch, cache_from):
+    monkeypatch.setattr(saerec.movielens, "CACHE_FROM", cache_from)
+    folder = write(tmp_path / "one")
+    for _ in range(2):  # the second time from the copy
+        ratings = load_movielens(folder).ratings
+        ratings.loc[ratings["rating"] > 4, "rating"] = 4
+        ratings.loc[:, "user_id"] += 1
+        assert ratings.to_numpy().tolist() == [[8, 1, 4, 99]]
 
 
 class TestCachedCopy:

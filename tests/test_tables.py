@@ -168,6 +168,15 @@ def test_fields_may_hold_separators_quotes_and_lines(tmp_path):
     assert frame.to_dict("list") == {"title": ['a, "b"\nand c', "d"], "id": [1, 2]}
 
 
+def test_a_quote_within_a_field_is_ordinary_text(tmp_path):
+    """And so is one half of a character: U+2212 is 22 12 in UTF-16."""
+    path = tmp_path / "table.csv"
+    for text in ('id,title\n1,5" disk\n2,d\n', "id,title\n1,\u2212\n2,d\n"):
+        path.write_text(text, encoding="utf-16")
+        frame = read_text(path, {"title": TEXT, "id": INT_ID}, encoding="utf-16")
+        assert frame["title"].tolist() == [text[11:].partition("\n")[0], "d"]
+
+
 def test_a_field_may_be_longer_than_what_is_read_at_once(tmp_path):
     """Blocks of a megabyte are read; a line end within quotes must not end a block there."""
     path = tmp_path / "table.csv"

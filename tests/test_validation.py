@@ -114,6 +114,19 @@ FILES = {
         FileFormatError,
         "{path}, line 3: a quote is opened and never closed; correct or remove it",
     ),
+    "two unclosed quotes": (
+        'user_id,item_id,rating,review\n1,2,3,"so\nso"\n1,3,4,"open\n1,4,4,x\n1,5,5,"open too\n1,6,2,y\n',
+        {},
+        FileFormatError,
+        "{path}, line 4: text after a closing quote, perhaps for a quote before it is never closed; correct or remove "
+        "it",
+    ),
+    "a bad rating on the first line of a row of two": (
+        'user_id,item_id,rating,review\n1,2,bad,"so\nso"\n',
+        {},
+        NotANumberError,
+        "{path}, line 2: the rating is 'bad', not a number; correct or remove it",
+    ),
     "a bad rating after a field that is longer than csv allows": (
         f"user_id,item_id,rating,review\n1,2,3,{'long ' * 30_000}\n1,4,bad,\n",
         {},
@@ -131,6 +144,12 @@ FILES = {
         {},
         EncodingError,
         "{path}, line 1 is not utf-8" + SAY_ENCODING,
+    ),
+    "a bad character of UTF-16": (
+        (HEAD + "1,2,3\nx").encode("utf-16") + b"\x00\xdc" + ",2,3\n".encode("utf-16-le"),
+        {"encoding": "utf-16"},
+        EncodingError,
+        "{path}, line 3 is not utf-16" + SAY_ENCODING,
     ),
     "no such encoding": (
         HEAD + "1,2,3\n",
@@ -209,6 +228,26 @@ FILES = {
         TimestampError,
         "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
         "year 2262: 1, the first '12/31/2020' in row 1 (from 1, without the header); write them so",
+    ),
+    "a word among seconds": (
+        "user_id,item_id,rating,when\n1,2,3,1580472000\n1,3,3,yesterday\n1,4,3,1580472000\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 'yesterday' in row 2 (from 1, without the header); write them so",
+    ),
+    "now for a time": (
+        "user_id,item_id,rating,when\n1,2,3,2020-01-31\n1,3,3,now\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first 'now' in row 2 (from 1, without the header); write them so",
+    ),
+    "a hexadecimal number for a time": (
+        "user_id,item_id,rating,when\n1,2,3,5\n1,3,3,0x10\n",
+        {"timestamp": "when"},
+        TimestampError,
+        "{path}, line 3: the when is '0x10', not a time; correct or remove it",
     ),
     "a truth for a time": (
         "user_id,item_id,rating,when\n1,2,3,true\n",
@@ -370,6 +409,12 @@ CALLS = {
         lambda: read_ratings(ratings(rating=[1, np.nan, 2, np.inf])),
         NotFiniteError,
         "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
+    ),
+    "dates of a frame without dashes, as text": (
+        lambda: read_ratings(ratings(when="20200131"), timestamp="when"),
+        TimestampError,
+        "the frame: the values of when look like dates without dashes, such as '20200131', not like seconds since "
+        "1970: write dates like 2026-01-31",
     ),
     "a date of a frame beyond the year 2262": (
         lambda: read_ratings(
