@@ -28,7 +28,7 @@ class ChoiceModel:
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the rated items.
     n_epochs, batch_size, lr, weight_decay, seed, device
-        As of `saerec.training.fit`. The defaults were chosen on validation lists of MovieLens latest-small.
+        As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small.
 
     Attributes
     ----------

@@ -98,8 +98,7 @@ def list_scores(lists: pd.DataFrame, held_out: pd.DataFrame, ratings: RatingMatr
     lists : DataFrame
         Of all users that `held_out` has: user_id, rank and item_id; at least `k` places where there are so many items.
     held_out : DataFrame
-        user_id, item_id and rating. Relevant are the ratings in the top two ninths of the scale of `ratings`: 4 stars
-        and more of 0.5 to 5.
+        user_id, item_id and rating. Relevant are the liked: `RatingMatrix.liked_from`, 4 stars and more of 0.5 to 5.
     ratings : RatingMatrix
         What the lists were made from.
 
@@ -110,10 +109,9 @@ def list_scores(lists: pd.DataFrame, held_out: pd.DataFrame, ratings: RatingMatr
         mean number of ratings of a listed item; and novelty, in bits, the mean of -log2 of the share of users who
         rated it (Zhou et al., PNAS 2010), an item without ratings counting as one with one.
     """
-    lowest, highest = ratings.scale
-    relevant = held_out[held_out["rating"] >= lowest + (highest - lowest) * 7 / 9]
+    relevant = held_out[held_out["rating"] >= ratings.liked_from]
     if relevant.empty:
-        raise EmptyDataError("no held-out rating is in the top two ninths of the scale: there is nothing to find")
+        raise EmptyDataError(f"no held-out rating is at least {ratings.liked_from:g}: there is nothing to find")
     first = lists[lists["rank"] <= k]
     counts = ratings.item_counts[ratings.item_ids.get_indexer(first["item_id"])]
     return {

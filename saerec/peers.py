@@ -302,9 +302,8 @@ def _matrix(*parts: pd.DataFrame | None) -> RatingMatrix:
 
 
 def _liked(ratings: RatingMatrix) -> sparse.csr_array:
-    """1 for a rating in the top two ninths of the scale, as in `saerec.list_scores`: (U, I) float32."""
+    """1 where liked, as in `saerec.list_scores`: (U, I) float32."""
     rows, cols, values = ratings.coordinates()
-    lowest, highest = ratings.scale
-    liked = values >= lowest + (highest - lowest) * 7 / 9
+    liked = values >= ratings.liked_from
     ones = np.ones(liked.sum(), dtype=np.float32)
     return sparse.csr_array((ones, (rows[liked], cols[liked])), shape=ratings.shape)

@@ -177,17 +177,7 @@ def plot_history(
     ax = ax or plt.subplots(figsize=(8, 4.5))[1]
     ax.plot(history["epoch"], history["train_rmse"], color=ORANGE, linestyle="--", label="training")
     ax.plot(history["epoch"], history["valid_rmse"], color=BLUE, linewidth=2, label="validation")
-    for name, rmse in baselines.items():
-        ax.axhline(rmse, color=GREY, linestyle=":", linewidth=1)
-        ax.annotate(
-            literal(name),
-            (1, rmse),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            color=GREY,
-            fontsize=9,
-        )
+    _draw_baselines(ax, baselines)
     if best_epoch is not None:
         best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
         ax.axvline(best_epoch, color=RED, linewidth=1)
@@ -381,17 +371,7 @@ def plot_curves(
     for (name, points), marker in zip(dots.items(), "os^Dv"):
         label = f"_{name}" if name in curves else literal(name)
         ax.plot(points.index, points, marker, color=colours[name], markeredgecolor="white", markersize=8, label=label)
-    for name, error in baselines.items():
-        ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
-        ax.annotate(
-            literal(name),
-            (1, error),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            color=GREY,
-            fontsize=9,
-        )
+    _draw_baselines(ax, baselines)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     ax.set(xlabel="epoch", ylabel=ylabel, title=title)
@@ -449,3 +429,10 @@ def plot_steps(
     for one in (ax, beside):
         one.grid(visible=False, axis="y")
     return ax
+
+
+def _draw_baselines(ax: Axes, baselines: Mapping[str, float]) -> None:
+    at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+    for name, error in baselines.items():
+        ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
+        ax.annotate(literal(name), (1, error), color=GREY, fontsize=9, **at)

@@ -119,6 +119,12 @@ class RatingMatrix:
         lowest, highest = self.scale
         return (highest - lowest) / 4.5 or 1.0
 
+    @property
+    def liked_from(self) -> float:
+        """The lowest rating that counts as liked, seven ninths up the scale, stars: 4 of 0.5 to 5."""
+        lowest, highest = self.scale
+        return lowest + (highest - lowest) * 7 / 9
+
     @cached_property
     def popular_first(self) -> np.ndarray:
         """The columns by number of ratings, most first, of equals the lower first: ndarray of shape (I,), int64."""

@@ -65,7 +65,6 @@ class RatingRows:
     features : ndarray of shape (U, F), float32, optional
         What the network reads of each row besides its ratings.
     device : str
-
     """
 
     def __init__(
@@ -130,28 +129,26 @@ class TwoSidedRatings(RatingRows):
     ----------
     features : ndarray of shape (I, F), float32, optional
         Of the columns.
+    ratings, baseline, mask_weight, device
+        As of `RatingRows`.
     """
 
     def __init__(
-        self,
-        ratings: RatingMatrix,
-        baseline: BiasBaseline | None,
-        *,
-        mask_weight: float = 2.0,
-        features: np.ndarray | None = None,
-        device: str = "cpu",
+        self, ratings: RatingMatrix, baseline: BiasBaseline | None, *, features: np.ndarray | None = None, **options
     ):
-        super().__init__(ratings, baseline, mask_weight=mask_weight, device=device)
+        super().__init__(ratings, baseline, **options)
         rows, cols, values = ratings.coordinates()
         offset = np.float32(0) if baseline is None else baseline.predict(rows, cols)
-        self._values = torch.from_numpy((values - offset) / np.float32(self.unit) + np.float32(mask_weight)).to(device)
+        self._values = torch.from_numpy((values - offset) / np.float32(self.unit) + np.float32(self.mask_weight))
+        self._values = self._values.to(self.device)
         self._cells = sparse.csr_array((np.arange(len(values)), cols, ratings.csr.indptr), shape=ratings.shape)
         by_col = self._cells.T.tocsr()
         self._order, self._col_starts, self._col_rows = (
-            torch.from_numpy(part.astype(np.int64)).to(device) for part in (by_col.data, by_col.indptr, by_col.indices)
+            torch.from_numpy(part.astype(np.int64)).to(self.device)
+            for part in (by_col.data, by_col.indptr, by_col.indices)
         )
         features = np.zeros((ratings.n_items, 0), dtype=np.float32) if features is None else features
-        self._col_features = torch.from_numpy(features).to(device)
+        self._col_features = torch.from_numpy(features).to(self.device)
 
     def output(self, model: TwoEncoderSAE, batch: Batch, input_dropout: float = 0.0) -> Tensor:
         """As of `RatingRows`."""
@@ -367,10 +364,8 @@ def _train_epoch(
 def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float, float]:
     """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
     model.eval()
-    parts = [data.ratings] if valid is None else [data.ratings, valid]
-    found: list[list] = [
-        [] for _ in parts
-    ]  # of each rating what it is, what is predicted, whether the network has a say
+    # Of each training and each validation rating what it is, what is predicted, whether the network has a say.
+    found: tuple[list, list] = ([], [])
     left_out = []  # rating - output, units
     every = -(-data.ratings.n_ratings // N_LEFT_OUT)
     for start in range(0, data.ratings.n_users, batch_size):
@@ -380,14 +375,16 @@ def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_si
         target = (batch.ratings - batch.offset)[cells[0], cells[1]] / data.unit
         left_out.append(target - data.left_out(model, batch, *cells))
         predicted, known = data.predict(model, batch).cpu(), data.known(batch).cpu()
-        for ratings, part in zip(found, parts):
-            rating, observed = map(torch.from_numpy, part.dense(rows))
+        dense = [(batch.ratings.cpu(), batch.observed.cpu())]
+        if valid is not None:
+            dense.append(tuple(map(torch.from_numpy, valid.dense(rows))))
+        for ratings, (rating, observed) in zip(found, dense):
             ratings.append(torch.stack([rating[observed], predicted[observed], known[observed]]))
     unseen_error = torch.cat(left_out).double().mean().item()
     errors = [math.nan, math.nan]  # without validation ratings, or if training diverged
     if not math.isfinite(unseen_error):
         return *errors, unseen_error
-    for i, ratings in enumerate(found):
+    for i, ratings in enumerate(filter(None, found)):
         rating, predicted, known = torch.cat(ratings, dim=1)
         if len(rating):
             predicted += data.unit * unseen_error * known
@@ -399,8 +396,8 @@ def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_si
 def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
     """One torch thread, while the steps are too little work to share.
 
-    There a second thread gains a fifth of the time at best; where others use the cores too, the threads wait for each
-    other most of the time. And on any number of cores the bits are the same.
+    There a second thread gains little; and where others use the cores too, the threads wait for each other most of the
+    time. On any number of cores the bits are the same.
     """
     n_threads = torch.get_num_threads()
     operations = 2 * batch_size * max(parameter.numel() for parameter in model.parameters())  # of the largest layer
