@@ -46,6 +46,15 @@ def test_who_has_rated_nothing_is_given_what_many_rate(circles):
     assert model.new_user_log_chances(np.array([], dtype=int)).argmin() == 3
 
 
+def test_training_starts_at_popularity(circles):
+    matrix = RatingMatrix.from_frame(circles[(circles["item_id"] > 3) | (circles["user_id"] < 10)])
+    untrained = ChoiceModel(n_epochs=1, lr=1e-9).fit(matrix)
+    log_chances = untrained.new_user_log_chances(np.array([], dtype=int))
+    np.testing.assert_allclose(
+        log_chances - log_chances[0], np.log1p(matrix.item_counts) - np.log1p(matrix.item_counts[0]), atol=0.01
+    )
+
+
 def test_the_values_of_ratings_do_not_matter_but_the_seed_does(circles):
     one, same = (ChoiceModel(n_epochs=2).fit(RatingMatrix.from_frame(f)) for f in (circles, circles.assign(rating=0.0)))
     other = ChoiceModel(n_epochs=2, seed=1).fit(RatingMatrix.from_frame(circles))

@@ -164,8 +164,11 @@ class TestLists:
         assert found == pytest.approx(
             {"ndcg": 0.5, "recall": 0.5, "coverage": 2 / 4, "popularity": 1, "novelty": -np.log2(1 / 4)}
         )
-        first = saerec.list_scores(lists[lists["user_id"] == 2], held_out * [1, 1, times], ratings, k=1)
-        assert first["coverage"] == 1 / 4
+        assert ratings.liked_from == pytest.approx(4 * times)
+        first = saerec.list_scores(lists, held_out * [1, 1, times], ratings, k=1)
+        assert first["coverage"] == 2 / 4 and first["popularity"] == 1
+        both_places = lists.assign(item_id=[11, 10, 11])  # the second place, of an item rated twice, does not count
+        assert saerec.list_scores(both_places, held_out * [1, 1, times], ratings, k=1)["coverage"] == 1 / 4
 
     def test_nothing_liked_is_an_error(self):
         ratings = RatingMatrix.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": [1.0, 5.0]}))
