@@ -220,7 +220,7 @@ def _header(path: Path, wanted: list[str], separator: str | None, encoding: str)
     if not fitting and any(INT.fullmatch(name) for name in names):
         raise NoHeaderError(
             f"{where}: {shortened(text)!r} should be a header but holds numbers; "
-            f"put a line with the names of the columns before it, such as {','.join(wanted)}"
+            f"put a line with the names of the columns before it, such as {','.join(map(str, wanted))}"
         )
     check_columns(wanted, names, where)
     return number, mark, names

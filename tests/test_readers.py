@@ -63,6 +63,8 @@ def test_parquet_and_frames(tmp_path):
     assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)
     assert_frame_equal(read_ratings(frame, *NAMES), TIDY)
     assert_frame_equal(read_ratings(frame.astype({"customer": "category"}), *NAMES), TIDY)
+    numbered = frame.set_axis([3, 1, 2, 0, "other"], axis=1)
+    assert_frame_equal(read_ratings(numbered, 3, 1, 2, 0), TIDY)
     assert_frame_equal(frame, copy)
     frame.assign(score=[Decimal("-10.0"), Decimal("0.0"), Decimal("9.5")]).to_parquet(tmp_path / "shop.pq")
     assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)

@@ -82,6 +82,13 @@ FILES = {
         "{path}, line 1: '1,2,3.5' should be a header but holds numbers; put a line with the names of the columns "
         "before it, such as user_id,item_id,rating",
     ),
+    "no header, and columns asked for by number": (
+        "1,2,3.5\n1,3,4\n",
+        {"user": 0, "item": 1, "rating": 2},
+        NoHeaderError,
+        "{path}, line 1: '1,2,3.5' should be a header but holds numbers; put a line with the names of the columns "
+        "before it, such as 0,1,2",
+    ),
     "blanks between the columns": (
         "user_id item_id rating\n1 2 3\n",
         {},
@@ -403,7 +410,23 @@ CALLS = {
     "ratings as text": (
         lambda: top_users_and_items(ratings(rating=pd.Series(list("1234"), index=[10, 11, 12, 13], dtype=object))),
         NotANumberError,
-        "the column rating holds object, not numbers: convert it first, for example with pandas.to_numeric",
+        "the column rating holds object, not numbers: convert it first, with .astype(float)",
+    ),
+    "truths for ratings": (
+        lambda: read_ratings(ratings(rating=[True, False, True, True])),
+        NotANumberError,
+        "the frame: the column rating holds bool, not numbers: convert it first, with .astype(float)",
+    ),
+    "complex ratings": (
+        lambda: RatingMatrix.from_frame(ratings(rating=[1j, 2, 3, 4])),
+        NotANumberError,
+        "the column rating holds complex128, not numbers: convert it first, with .astype(float)",
+    ),
+    "complex times": (
+        lambda: read_ratings(ratings(when=[1j, 2, 3, 4]), timestamp="when"),
+        TimestampError,
+        "the frame: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 4, the first 1j at index 10; write them so",
     ),
     "ratings that are missing": (
         lambda: read_ratings(ratings(rating=[1, np.nan, 2, np.inf])),
@@ -427,7 +450,7 @@ CALLS = {
     "ratings that are missing, in columns of other names": (
         lambda: read_ratings(ratings(stars=["1", "2", "3", "4"]), rating="stars"),
         NotANumberError,
-        "the frame: the column stars holds str, not numbers: convert it first, for example with pandas.to_numeric",
+        "the frame: the column stars holds str, not numbers: convert it first, with .astype(float)",
     ),
     "users that are missing": (
         lambda: read_ratings(ratings(user_id=["a", None, "b", "c"])),
@@ -463,6 +486,41 @@ CALLS = {
         lambda: read_ratings(ratings(user_id=np.array([1, 2, 3, 2**63], dtype=np.uint64))),
         IdTypeError,
         "the frame: the column user_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "ids beyond 64 bits, of pyarrow": (
+        lambda: read_ratings(ratings(user_id=pd.array([1, 2, 3, 2**63], dtype="uint64[pyarrow]"))),
+        IdTypeError,
+        "the frame: the column user_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "ids beyond 64 bits, categorical": (
+        lambda: read_ratings(ratings(item_id=pd.Categorical([1, 2, 3, 2**70]))),
+        IdTypeError,
+        "the frame: the column item_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "columns that are numbers, one for two": (
+        lambda: read_ratings(ratings().set_axis([0, 1, 2], axis=1), 0, 1, 1),
+        MissingColumnError,
+        "user, item, rating and timestamp are a column each, not 0, 1",
+    ),
+    "columns that are numbers, and not there": (
+        lambda: read_ratings(ratings().set_axis([0, 1, 2], axis=1), 0, 1, 3),
+        MissingColumnError,
+        "the frame: no column 3; there are: 0, 1, 2",
+    ),
+    "titles of nothing": (
+        lambda: read_titles(pd.DataFrame({"item_id": [1], "title": ["Ant"]}), pd.Series([])),
+        EmptyDataError,
+        "there are no ratings whose items could have titles",
+    ),
+    "titles of items of two kinds": (
+        lambda: read_titles(None, pd.Series([1, "a"])),
+        IdTypeError,
+        "the column item_id holds mixed-integer values: ids are whole numbers or text, all of one kind",
+    ),
+    "titles of items that are missing": (
+        lambda: read_titles(None, pd.Series(["a", None])),
+        MissingIdError,
+        "ratings without item_id: 1, the first at index 1; drop or repair them",
     ),
     "numbers in train, text in valid": (
         lambda: fit(ratings(), ratings(user_id=["1", "1", "2", "2"])),
