@@ -86,6 +86,14 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
         assert place in str(error.value)
 
 
+@pytest.mark.parametrize("nothing", ["", ".", ".."])
+def test_what_names_nothing_means_no_data_set_in_a_data_folder(tmp_path, monkeypatch, nothing):
+    here = write(tmp_path / "cwd" / "data" / "mine").parent.parent
+    monkeypatch.chdir(here / "data" / "mine" if nothing == "" else here)
+    with pytest.raises(FileNotFoundError, match=f"no data set '{nothing}'"):
+        load_movielens(nothing)
+
+
 def test_a_missing_file_is_named(tmp_path):
     folder = write(tmp_path / "half")
     (folder / "movies.csv").unlink()
