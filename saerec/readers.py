@@ -14,10 +14,12 @@ from saerec.validation import (
     ROW,
     DataError,
     EmptyDataError,
+    EncodingError,
     FileFormatError,
     IdTypeError,
     MissingColumnError,
     MissingIdError,
+    SeparatorError,
     TimestampError,
     UnknownIdError,
     check_columns,
@@ -34,14 +36,21 @@ NO_SECONDS = {  # numbers that mean dates; as seconds all would lie in 1970
     "days as spreadsheets count them": (20_000, 80_000),
     "dates without dashes": (1900_01_01, 2100_12_31),
 }
-NO_TEXT = {  # how files begin, in small letters
+NO_TEXT = {  # how files begin, in small letters, without blanks
     b"pk\x03\x04": "a zip archive or an Excel workbook, not text: export or unpack it as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook, not text: export it as CSV",
     b"bzh": "a bzip2 file, not text: unpack it",
     b"\xfd7zxz": "an xz file, not text: unpack it",
     b"\x89png": "a PNG picture, not text",
-    b"<!doctype html": "a web page, not a table: download the file that it leads to",
+    b"arrow1": "a Feather file, not text: save it as Parquet",
+    b"{": "JSON, not a table: export it as CSV",
+    b"[{": "JSON, not a table: export it as CSV",
+    b"<!doctypehtml": "a web page, not a table: download the file that it leads to",
     b"<html": "a web page, not a table: download the file that it leads to",
+}
+OPTIONS = {
+    EncodingError: "; encoding='cp1252' (--encoding cp1252) is that of Windows, 'utf-16' that of Excel's Unicode text",
+    SeparatorError: "; separator=… (--separator) says what else divides columns",
 }
 
 
@@ -204,10 +213,14 @@ def _read(path: Path, columns: dict, **options) -> pd.DataFrame:
         return read_parquet(path, list(columns))
     if start.startswith(b"PK\x03\x04") and (inside := _only_file(path)):
         return _read(inside, columns, **options)
+    start = b"".join(start.removeprefix(b"\xef\xbb\xbf").lower().split())
     for beginning, kind in NO_TEXT.items():
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(beginning):
+        if start.startswith(beginning):
             raise FileFormatError(f"{path} is {kind}")
-    return read_text(path, columns, **options)
+    try:
+        return read_text(path, columns, **options)
+    except (EncodingError, SeparatorError) as error:
+        raise type(error)(f"{error}{OPTIONS[type(error)]}") from error
 
 
 def _only_file(path: Path) -> zipfile.Path | None:

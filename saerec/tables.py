@@ -213,10 +213,7 @@ def _header(path: Path, wanted: list[str], separator: str | None, encoding: str)
     names = splits[mark]
     if len(names) == 1:
         by = repr(separator) if separator else ", ".join(SEPARATORS.values())
-        raise SeparatorError(
-            f"{where}: {shortened(text)!r} is not divided into columns by {by}; "
-            "if it is no line to remove, say what divides it: separator=… (--separator)"
-        )
+        raise SeparatorError(f"{where}: {shortened(text)!r} is not divided into columns by {by}; correct or remove it")
     if not fitting and any(INT.fullmatch(name) for name in names):
         raise NoHeaderError(
             f"{where}: {shortened(text)!r} should be a header but holds numbers; "
@@ -341,10 +338,7 @@ def _problem(
 def _encoding_error(path: Path, encoding: str) -> EncodingError:
     with open_bytes(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
         where = next((f", line {number}" for number, line in enumerate(lines, 1) if "\ufffd" in line), "")
-    return EncodingError(
-        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) "
-        "for files of Windows, 'utf-16' for Excel's Unicode text"
-    )
+    return EncodingError(f"{path}{where} is not {encoding}: save it as UTF-8")
 
 
 def _with_bom(encoding: str) -> str:

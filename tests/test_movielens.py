@@ -299,6 +299,24 @@ def test_files_that_are_not_what_they_should_be(tmp_path, files, error, message)
     assert type(raised.value) is error
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "ratings.csv",
+            b"userId;movieId;rating;timestamp\n",
+            ", line 1: .* is not divided .*; correct or remove it$",
+        ),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n\xe9,1,2,3\n", ", line 2 is not utf-8: save it as UTF-8$"),
+        ("movies.csv", b"movieId,title,genres\n1,Ol\xe9,\n", ", line 2 is not utf-8: save it as UTF-8$"),
+    ],
+)
+def test_no_option_is_advised_that_a_release_does_not_have(tmp_path, name, content, message):
+    (write(tmp_path / "one") / name).write_bytes(content)
+    with pytest.raises(DataError, match=name + message):
+        load_movielens(tmp_path / "one")
+
+
 def test_a_damaged_zip_says_so(tmp_path):
     whole = write(tmp_path / "whole")
     archive = tmp_path / "archive.zip"

@@ -45,10 +45,8 @@ from saerec.validation import (
     resolve_duplicates,
 )
 
-SAY_ENCODING = (
-    ": save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) for files of Windows, 'utf-16' for "
-    "Excel's Unicode text"
-)
+SAY_ENCODING = "; encoding='cp1252' (--encoding cp1252) is that of Windows, 'utf-16' that of Excel's Unicode text"
+SAY_SEPARATOR = "; separator=… (--separator) says what else divides columns"
 HEAD = "user_id,item_id,rating\n"
 
 # What stands in the file, how it is read, the error, and its message; {path} is the path of the file.
@@ -94,20 +92,20 @@ FILES = {
         {},
         SeparatorError,
         "{path}, line 1: 'user_id item_id rating' is not divided into columns by comma, semicolon, tab, bar; "
-        "if it is no line to remove, say what divides it: separator=… (--separator)",
+        "correct or remove it" + SAY_SEPARATOR,
     ),
     "the wrong separator": (
         HEAD + "1,2,3\n",
         {"separator": ";"},
         SeparatorError,
-        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; if it is no line "
-        "to remove, say what divides it: separator=… (--separator)",
+        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; correct or "
+        "remove it" + SAY_SEPARATOR,
     ),
     "a separator that nothing can be divided by": (
         HEAD + "1,2,3\n",
         {"separator": "§"},
         SeparatorError,
-        "{path}: columns cannot be separated by '§'",
+        "{path}: columns cannot be separated by '§'" + SAY_SEPARATOR,
     ),
     "an unclosed quote in the last row": (
         HEAD + '1,2,3\n1,"x,4\n1,3,5\n',
@@ -144,25 +142,25 @@ FILES = {
         HEAD.encode() + b"Ren\xe9,2,3\n",
         {},
         EncodingError,
-        "{path}, line 2 is not utf-8" + SAY_ENCODING,
+        "{path}, line 2 is not utf-8: save it as UTF-8" + SAY_ENCODING,
     ),
     "UTF-16": (
         (HEAD + "1,2,3\n").encode("utf-16"),
         {},
         EncodingError,
-        "{path}, line 1 is not utf-8" + SAY_ENCODING,
+        "{path}, line 1 is not utf-8: save it as UTF-8" + SAY_ENCODING,
     ),
     "a bad character of UTF-16": (
         (HEAD + "1,2,3\nx").encode("utf-16") + b"\x00\xdc" + ",2,3\n".encode("utf-16-le"),
         {"encoding": "utf-16"},
         EncodingError,
-        "{path}, line 3 is not utf-16" + SAY_ENCODING,
+        "{path}, line 3 is not utf-16: save it as UTF-8" + SAY_ENCODING,
     ),
     "no such encoding": (
         HEAD + "1,2,3\n",
         {"encoding": "klingon"},
         EncodingError,
-        "{path} cannot be read as klingon: unknown encoding: klingon",
+        "{path} cannot be read as klingon: unknown encoding: klingon" + SAY_ENCODING,
     ),
     "a word for a rating": (
         HEAD + "1,2,3\n1,3,good\n\n2,3,bad\n",
@@ -298,7 +296,7 @@ FILES = {
         {},
         SeparatorError,
         "{path}, line 1: '" + ("word " * 100)[:79] + "…' is not divided into columns by comma, semicolon, tab, bar; "
-        "if it is no line to remove, say what divides it: separator=… (--separator)",
+        "correct or remove it" + SAY_SEPARATOR,
     ),
     "many columns, one of them with a long name": (
         ",".join(["a" * 50, *(f"c{i}" for i in range(2, 151))]) + "\n",
@@ -344,6 +342,24 @@ FILES = {
     "bzip2": (bz2.compress(HEAD.encode()), {}, FileFormatError, "{path} is a bzip2 file, not text: unpack it"),
     "xz": (lzma.compress(HEAD.encode()), {}, FileFormatError, "{path} is an xz file, not text: unpack it"),
     "a picture": (b"\x89PNG\r\n\x1a\n", {}, FileFormatError, "{path} is a PNG picture, not text"),
+    "a Feather file": (
+        b"ARROW1\0\0\xff",
+        {},
+        FileFormatError,
+        "{path} is a Feather file, not text: save it as Parquet",
+    ),
+    "JSON in one line": (
+        '[{"user_id": 1, "item_id": 2, "rating": 3}' + ', {"user_id": 1}' * 9999 + "]",
+        {},
+        FileFormatError,
+        "{path} is JSON, not a table: export it as CSV",
+    ),
+    "JSON in many lines": (
+        '{\n  "user_id": [\n    1\n  ]\n}',
+        {},
+        FileFormatError,
+        "{path} is JSON, not a table: export it as CSV",
+    ),
     "a web page": (
         "\ufeff\n<!DOCTYPE html>\n<title>Log in, please</title>\n",
         {},
