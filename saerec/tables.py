@@ -41,7 +41,7 @@ from saerec.validation import (
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
 LATEST = pd.Timestamp.max.timestamp()  # in the year 2262, seconds since 1970
-INT = re.compile(r"[ \t]*-?[0-9]{1,19}[ \t]*")
+INT = re.compile(r"[ \t]*-?[0-9]{1,999}[ \t]*")  # zeros before it may be many; Python reads 4,300 digits
 FOREIGN = re.compile(r"[^!-~ \t]|_")  # in numbers Python takes some of these, pyarrow none
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 SEP = re.compile(r"sep=.\r?$", re.IGNORECASE)

@@ -196,7 +196,7 @@ def test_a_zip_is_searched_three_folders_deep_and_may_hold_one_data_set(tmp_path
         FileNotFoundError, match=r"there is no ratings\.csv, ratings\.dat, u\.data in .*, nor in a zip file"
     ):
         load_movielens(zipped(tmp_path / "deeper.zip", a__b__c__d=one))
-    for source in (zipped(tmp_path / "both.zip", a__one=one, a__two=two), tmp_path):
+    for source in (zipped(tmp_path / "both.zip", a__two=two, a__one=one), tmp_path):
         with pytest.raises(FileFormatError) as raised:
             load_movielens(source)
         inner = "/a" if source.suffix else ""
@@ -259,6 +259,7 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             NotANumberError,
             r"line 2: the rating is 'good', not a number",
         ),
+        ({"ratings.dat": '"1"::2::3::4\n'}, IdTypeError, """line 1: the userId is '"1"', not a whole number"""),
         ({"ratings.dat": "1::2::3\n"}, FileFormatError, r"line 1: 3 fields instead of 4"),
         (
             {"u.data": "1\t2\t3\t4\n1\t2\t3\t4.5\n"},
@@ -269,6 +270,11 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             {"u.data": "1\t2\t3\t4\n1\t3\t3\t978300760000\n"},
             TimestampError,
             r"line 2: the timestamp is '978300760000', not a whole number of seconds \(not milliseconds\) since 1970",
+        ),
+        (
+            {"u.data": "1\t2\t3\t4\n1\t3\t3\t-978300760000\n"},
+            TimestampError,
+            r"line 2: the timestamp is '-978300760000', not a whole number of seconds",
         ),
         (
             {"u.data": "1000000000000000001\t2\t3\t4\n1\t3\tbad\t4\n"},
@@ -455,10 +461,14 @@ class TestCachedCopy:
         assert len(load_movielens(folder).ratings) == len(load_movielens(folder).ratings) == 1
         assert len(reads) == 2
 
-    def test_a_small_source_has_none(self, folder, monkeypatch):
+    def test_a_small_source_has_none_and_one_of_10_megabytes_has(self, folder, monkeypatch):
         monkeypatch.undo()
         load_movielens(folder)
         assert not list(folder.glob("*.parquet"))
+        with (folder / "ratings.csv").open("a") as file:
+            file.write("\n" * 10_000_000)
+        load_movielens(folder)
+        assert list(folder.glob("*.parquet"))
 
 
 def test_columns_may_stand_in_another_order(tmp_path):

@@ -70,6 +70,15 @@ def test_parquet_and_frames(tmp_path):
     assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)
 
 
+@pytest.mark.parametrize("source", ["file", "frame"])
+def test_doubled_ratings_are_resolved_as_asked(tmp_path, source):
+    frame = pd.DataFrame({"user_id": 1, "item_id": 2, "rating": [4.0, 2.0, 3.0], "t": [30, 50, 40]})
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    for duplicates, rating in (("last", 2), ("mean", 3)):
+        read = read_ratings(frame if source == "frame" else tmp_path / "r.csv", timestamp="t", duplicates=duplicates)
+        assert read.to_numpy().tolist() == [[1, 2, rating, 50]]
+
+
 def test_the_line_of_excel_that_names_the_separator_is_skipped(tmp_path):
     path = tmp_path / "shop.csv"
     path.write_bytes(b"\xef\xbb\xbfsep=;\r\n" + TEXT.replace("\n", "\r\n").encode())

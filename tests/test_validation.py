@@ -61,6 +61,19 @@ FILES = {
         "{path}, line 1: no column user_id, item_id; there are: user, movie, rating; say which they are with user, "
         "item, rating and timestamp",
     ),
+    "other columns, between semicolons": (
+        "user;movie;rating\n1;2;3\n",
+        {},
+        MissingColumnError,
+        "{path}, line 1: no column user_id, item_id; there are: user, movie, rating; say which they are with user, "
+        "item, rating and timestamp",
+    ),
+    "a header that is longer than csv allows": (
+        "user_id,item_id,rating," + "long " * 30_000 + "\n1,2,3,4\n",
+        {},
+        FileFormatError,
+        "{path}, line 1: field larger than field limit (131072)",
+    ),
     "a column named twice": (
         "user_id,item_id,rating,rating\n1,2,3,4\n",
         {},
@@ -107,6 +120,24 @@ FILES = {
         SeparatorError,
         "{path}: columns cannot be separated by '§'" + SAY_SEPARATOR,
     ),
+    "a quote for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": '"'},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\"'" + SAY_SEPARATOR,
+    ),
+    "a line end for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": "\n"},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\\n'" + SAY_SEPARATOR,
+    ),
+    "half a line end for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": "\r"},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\\r'" + SAY_SEPARATOR,
+    ),
     "an unclosed quote in the last row": (
         HEAD + '1,2,3\n1,"x,4\n1,3,5\n',
         {},
@@ -144,6 +175,18 @@ FILES = {
         EncodingError,
         "{path}, line 2 is not utf-8: save it as UTF-8" + SAY_ENCODING,
     ),
+    "latin-1 in the header": (
+        b"user_id,item_id,rating,pr\xe9nom\n1,2,3,4\n",
+        {},
+        EncodingError,
+        "{path}, line 1 is not utf-8: save it as UTF-8" + SAY_ENCODING,
+    ),
+    "UTF-16 without its mark": (
+        (HEAD + "1,2,3\n").encode("utf-16-le"),
+        {},
+        EncodingError,
+        "{path} is not utf-8: save it as UTF-8" + SAY_ENCODING,
+    ),
     "UTF-16": (
         (HEAD + "1,2,3\n").encode("utf-16"),
         {},
@@ -167,6 +210,12 @@ FILES = {
         {},
         NotANumberError,
         "{path}, line 3: the rating is 'good', not a number (2 rows like this); correct or remove it",
+    ),
+    "a number with an underscore": (
+        HEAD + "1,2,3\n1,3,1_000\n",
+        {},
+        NotANumberError,
+        "{path}, line 3: the rating is '1_000', not a number; correct or remove it",
     ),
     "a decimal comma": (
         "user_id;item_id;rating\n1;2;3,5\n",
@@ -449,6 +498,17 @@ CALLS = {
         NotFiniteError,
         "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
     ),
+    "ratings beyond float32": (
+        lambda: read_ratings(ratings(rating=[1, 2, -1e39, 3])),
+        NotFiniteError,
+        "the frame: missing or infinite ratings: 1, the first at index 12; drop or repair them",
+    ),
+    "milliseconds before 1970": (
+        lambda: read_ratings(ratings(when=[1, 2, -978300760000, 3]), timestamp="when"),
+        TimestampError,
+        "the frame: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first -978300760000 at index 12; divide milliseconds by 1000",
+    ),
     "dates of a frame without dashes, as text": (
         lambda: read_ratings(ratings(when="20200131"), timestamp="when"),
         TimestampError,
@@ -705,6 +765,11 @@ def test_duplicates_are_resolved_as_asked():
         "timestamp": [30, 10, 40],
     }
     pd.testing.assert_series_equal(mean.dtypes, frame.dtypes)
+    assert resolve_duplicates(frame.assign(timestamp=[20, 10, 30, 40]), "mean")["timestamp"].tolist() == [30, 10, 40]
+    assert last.index.tolist() == [0, 1, 2]
+    pd.testing.assert_frame_equal(resolve_duplicates(frame.set_axis([9, 7, 7, 1]), "last"), last)
+    many = pd.DataFrame({"user_id": 1, "item_id": 2, "rating": np.arange(1000.0), "timestamp": np.arange(1000) % 7})
+    assert resolve_duplicates(many, "last")["rating"].tolist() == [999 - 999 % 7 - 1]
     with pytest.raises(ValueError, match="duplicates must be 'error', 'last' or 'mean', not 'first'"):
         resolve_duplicates(frame, "first")
 
