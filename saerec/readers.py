@@ -187,7 +187,7 @@ def read_titles(
         if not of_id.index.isin(titles).any():
             example = f", for example {of_id.index[0]!r}" if len(of_id) else ""
             raise UnknownIdError(
-                f"{where}: none of its {len(of_id):,} ids with a title{example}, is among the rated ones, for example "
+                f"{where}: none of its ids with a title ({len(of_id):,}{example}) is among the rated ones, for example "
                 f"{titles[0]!r}"
             )
         untitled = titles[~titles.isin(of_id.index)]

@@ -338,8 +338,8 @@ def _ratings_text(frame: pd.DataFrame, layout: str) -> pa.Buffer:
         value = rating[wrong][0]
         takers = ", ".join(name for name, form in LAYOUTS.items() if value in form.stars) or "none"
         raise DataError(
-            f"{wrong.sum():,} ratings are not on the scale of layout {layout!r}, {' '.join(stars.values())}; the first "
-            f"is {value:g}, at index {frame.index[wrong].tolist()[0]!r}. Layouts that take {value:g}: {takers}"
+            f"ratings off the scale of layout {layout!r}, {' '.join(stars.values())}: {wrong.sum():,}, the first is "
+            f"{value:g}, at index {frame.index[wrong].tolist()[0]!r}. Layouts that take {value:g}: {takers}"
         )
     user, item, time = (
         pa.array(frame[name].to_numpy(dtype=np.int64)).cast(pa.string()) for name in ("user_id", "item_id", "timestamp")

@@ -354,7 +354,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("layout", "rating", "message"),
         [
-            ("100k", 3.5, r"1 ratings are not on the scale of layout '100k', 1 2 3 4 5; the first is 3\.5, at index 1"),
+            ("100k", 3.5, r"ratings off the scale of layout '100k', 1 2 3 4 5: 1, the first is 3\.5, at index 1"),
             ("1m", 3.5, r"Layouts that take 3\.5: 10m, csv"),
             ("10m", 0.0, "take 0: none"),
             ("csv", 5.5, "take 5.5: none"),

@@ -546,7 +546,7 @@ CALLS = {
     "titles of other items": (
         lambda: read_titles(pd.DataFrame({"item_id": ["A1"], "title": ["Ant"]}), pd.Series(["a1"])),
         UnknownIdError,
-        "the frame: none of its 1 ids with a title, for example 'A1', is among the rated ones, for example 'a1'",
+        "the frame: none of its ids with a title (1, for example 'A1') is among the rated ones, for example 'a1'",
     ),
     "ids with fractions": (
         lambda: fit(ratings(item_id=[1.5, 2, 3, 4])),
@@ -582,6 +582,11 @@ CALLS = {
         lambda: read_ratings(ratings().set_axis([0, 1, 2], axis=1), 0, 1, 3),
         MissingColumnError,
         "the frame: no column 3; there are: 0, 1, 2",
+    ),
+    "titles that are blank": (
+        lambda: read_titles(pd.DataFrame({"item_id": ["a"], "title": [" "]}), pd.Series(["a"])),
+        UnknownIdError,
+        "the frame: none of its ids with a title (0) is among the rated ones, for example 'a'",
     ),
     "titles of nothing": (
         lambda: read_titles(pd.DataFrame({"item_id": [1], "title": ["Ant"]}), pd.Series([])),
@@ -645,7 +650,7 @@ CALLS = {
     "a split that leaves nothing": (
         lambda: split_ratings(ratings().iloc[:1]),
         NothingLeftError,
-        "a share of 0.2 of 1 ratings is all of them: nothing is left",
+        "a share of 0.2 of the ratings is all of them (1): nothing is left",
     ),
     "a split by time of users with too few": (
         lambda: split_ratings(ratings(timestamp=[1, 2, 3, 4]), by="time"),
