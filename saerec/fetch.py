@@ -1,6 +1,7 @@
 """Downloads MovieLens releases. The only module that uses the network."""
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -68,8 +69,9 @@ def fetch_movielens(
     DataError
         There is no such release, or `insecure` was asked for one without an MD5.
     FetchError
-        The server cannot be reached, its certificate is not valid, it is too slow, breaks off or does not have the
-        file; or the zip is not the published one, damaged, or not what a release looks like. Nothing is left behind.
+        The server cannot be reached, its certificate is not valid, it is too slow, breaks off, sends too much or does
+        not have the file; or the zip is not the published one, damaged, or not what a release looks like. Nothing is
+        left behind.
     """
     if name not in RELEASES:
         raise DataError(f"there is no MovieLens release {name!r}; there are {', '.join(RELEASES)}")
@@ -92,8 +94,6 @@ def fetch_movielens(
 
 
 def _fetch(name: str, target: Path, by_hand: Path, insecure: bool, progress: bool) -> None:
-    import pooch  # slow to import and rarely needed, as is requests
-
     (md5, limit), folder = RELEASES[name], target.parent
     with _made(folder), TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
         path, advice = by_hand, f"move {by_hand} away to download it anew"
@@ -101,7 +101,8 @@ def _fetch(name: str, target: Path, by_hand: Path, insecure: bool, progress: boo
             path, advice = Path(temporary, by_hand.name), "try again, or download it by hand"
             print(TERMS)
             _download(name, path, by_hand, insecure, progress)
-        found = pooch.file_hash(path, alg="md5")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if not md5:
             print(f"{name} changes, so it has no published MD5 to check it by. The MD5 of this {path.name} is {found}")
         elif found != md5:
@@ -133,23 +134,30 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _download(name: str, path: Path, by_hand: Path, insecure: bool, progress: bool) -> None:
-    import pooch
-    import requests
+    import requests  # slow to import and rarely needed
 
-    url = f"{SERVER}/datasets/movielens/{name}.zip"
-    bar = tqdm(total=1, desc=name, unit="B", unit_scale=True, leave=False, disable=not progress)  # pooch sets the total
+    (md5, limit), url = RELEASES[name], f"{SERVER}/datasets/movielens/{name}.zip"
+    look = {"desc": name, "unit": "B", "unit_scale": True, "leave": False, "disable": not progress}
     try:
-        with bar, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unverified HTTPS request")  # asked for, and the MD5 is checked
-            pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=TIMEOUT, verify=not insecure)(url, str(path), None)
+            answer = requests.get(url, stream=True, timeout=TIMEOUT, verify=not insecure)
+        with answer, path.open("wb") as file, tqdm(total=answer.raw.length_remaining, **look) as bar:
+            answer.raise_for_status()
+            for chunk in answer.iter_content(2**16):
+                if file.tell() + len(chunk) > limit:
+                    raise FetchError(
+                        f"{url} is larger than {limit:,} bytes, more than it can have: nothing was kept; try again "
+                        "later, or download it by hand"
+                    )
+                bar.update(file.write(chunk))
     except requests.RequestException as error:
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             problem = f"the certificate of {SERVER} is not valid (GroupLens's has expired before): download {url} "
             problem += "by another way and give the zip's path to --dataset (load_movielens)"
-            if RELEASES[name][0]:
+            if md5:
                 problem += ", or say --insecure (insecure=True), which is safe only because the zip's MD5 is known"
         elif isinstance(error, requests.HTTPError):
-            error.response.close()  # pooch does not
             problem = f"{url} answers {error.response.status_code} {error.response.reason}: try again later"
         elif "timed out" in str(error):
             problem = f"{SERVER} has sent nothing for {TIMEOUT} seconds: try again later"

@@ -70,7 +70,10 @@ def load_movielens(name_or_path: str | os.PathLike = "ml-latest-small", *, dupli
 
 def find_dataset(name_or_path: str | os.PathLike) -> Path:
     """The folder or zip file that a data set's name or path means, as `load_movielens` says."""
-    places = [parent / name_or_path for parent in (Path(), Path("data"), DATA_DIR)]
+    if not os.fspath(name_or_path):
+        raise FileNotFoundError("no data set '': give its name or its path")
+    here = Path(name_or_path)
+    places = [parent / here for parent in (Path(), Path("data"), DATA_DIR)] if here.name.strip(".") else [here]
     for place in [*places, *(place.with_name(place.name + ".zip") for place in places if place.name)]:
         if ratings_file(place):
             return place

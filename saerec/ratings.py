@@ -297,7 +297,9 @@ def _hold_out(ratings: pd.DataFrame, share: float, seed: int, by: str) -> tuple[
         return ratings, ratings.iloc[:0]
     if by == "random":
         if np.ceil(len(ratings) * share) >= len(ratings):
-            raise NothingLeftError(f"a share of {share} of {len(ratings)} ratings is all of them: nothing is left")
+            raise NothingLeftError(
+                f"a share of {share} of the ratings is all of them ({len(ratings):,}): nothing is left"
+            )
         from sklearn.model_selection import train_test_split  # here, for it takes a second to import
 
         return train_test_split(ratings, test_size=share, random_state=seed)

@@ -13,13 +13,17 @@ from saerec.tables import LATEST, RATING, TEXT, TEXT_ID, TIME, open_bytes, read_
 from saerec.validation import (
     ROW,
     DataError,
+    EmptyDataError,
+    EncodingError,
     FileFormatError,
     IdTypeError,
     MissingColumnError,
     MissingIdError,
+    SeparatorError,
     TimestampError,
     UnknownIdError,
     check_columns,
+    check_ids,
     check_ratings,
     kind_of_ids,
     place,
@@ -32,14 +36,21 @@ NO_SECONDS = {  # numbers that mean dates; as seconds all would lie in 1970
     "days as spreadsheets count them": (20_000, 80_000),
     "dates without dashes": (1900_01_01, 2100_12_31),
 }
-NO_TEXT = {  # how files begin, in small letters
+NO_TEXT = {  # how files begin, in small letters, without blanks
     b"pk\x03\x04": "a zip archive or an Excel workbook, not text: export or unpack it as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook, not text: export it as CSV",
     b"bzh": "a bzip2 file, not text: unpack it",
     b"\xfd7zxz": "an xz file, not text: unpack it",
     b"\x89png": "a PNG picture, not text",
-    b"<!doctype html": "a web page, not a table: download the file that it leads to",
+    b"arrow1": "a Feather file, not text: save it as Parquet",
+    b"{": "JSON, not a table: export it as CSV",
+    b"[{": "JSON, not a table: export it as CSV",
+    b"<!doctypehtml": "a web page, not a table: download the file that it leads to",
     b"<html": "a web page, not a table: download the file that it leads to",
+}
+OPTIONS = {
+    EncodingError: "; encoding='cp1252' (--encoding cp1252) is that of Windows, 'utf-16' that of Excel's Unicode text",
+    SeparatorError: "; separator=… (--separator) says what else divides columns",
 }
 
 
@@ -84,11 +95,11 @@ def read_ratings(
     path_or_frame : path or DataFrame
         A CSV file with a header (compressed as .csv.gz or alone in a .zip, too), a Parquet file, or a frame.
     user, item, rating, timestamp : str
-        The names of its columns; others are ignored. Ids are whole numbers or text; those of a CSV file are numbers if
-        all are written as numbers print (7, not 007), otherwise text. Text counts as it is written, but for the spaces
-        around it, which go: 7, 007 and 7.0 among text are three ids. Ratings may have any scale, which is then from the
-        lowest to the highest in the data, outliers included; 0 and negative ratings are ratings. Timestamps are seconds
-        since 1970, or dates and times (ISO 8601; UTC unless they say otherwise).
+        The names of its columns (of a frame also such as 0, 1, 2); others are ignored. Ids are whole numbers or text;
+        those of a CSV file are numbers if all are written as numbers print (7, not 007), otherwise text. Text counts as
+        it is written, but for the spaces around it, which go: 7, 007 and 7.0 among text are three ids. Ratings may have
+        any scale, which is then from the lowest to the highest in the data, outliers included; 0 and negative ratings
+        are ratings. Timestamps are seconds since 1970, or dates and times (ISO 8601; UTC unless they say otherwise).
     duplicates : {"error", "last", "mean"}
         What to do about pairs of a user and an item that stand more than once: `saerec.validation.resolve_duplicates`.
     separator : str, optional
@@ -110,9 +121,11 @@ def read_ratings(
         What is wrong with it; one type per cause, in `saerec.validation`.
     """
     kinds = {"user_id": TEXT_ID, "item_id": TEXT_ID, "rating": RATING, "timestamp": TIME}
-    names = dict(zip(filter(None, (user, item, rating, timestamp)), kinds))
-    if len(names) < (4 if timestamp else 3):
-        raise MissingColumnError(f"user, item, rating and timestamp are a column each, not {', '.join(names)}")
+    asked = [user, item, rating, *([] if timestamp is None else [timestamp])]
+    names = dict(zip(asked, kinds))
+    if len(names) < len(asked):
+        given = ", ".join(map(str, names))
+        raise MissingColumnError(f"user, item, rating and timestamp are a column each, not {given}")
     if isinstance(path_or_frame, pd.DataFrame):
         return _tidy(path_or_frame, names, duplicates, "the frame")
     columns = {name: kinds[ours] for name, ours in names.items()}
@@ -140,8 +153,8 @@ def read_titles(
     path_or_frame : path or DataFrame, optional
         A CSV or Parquet file, or a frame, with a column of ids and one of titles. Of doubled ids the first counts.
     item_ids : Series
-        Each id in it gets a row, sorted; its title is the id itself where there is no other: a warning says of how
-        many. Ids are compared as text; if those rated are numbers, 7.0 is 7.
+        Of ratings. Each id in it gets a row, sorted; its title is the id itself where there is no other: a warning says
+        of how many. Ids are compared as text; if those rated are numbers, 7.0 is 7.
     item, title : str
         The names of the two columns.
     separator, encoding
@@ -154,6 +167,10 @@ def read_titles(
     UnknownIdError
         None of the ids with a title is among the rated ones.
     """
+    item_ids = pd.Series(item_ids, name="item_id")
+    if item_ids.empty:
+        raise EmptyDataError("there are no ratings whose items could have titles")
+    check_ids(item_ids)
     known = pd.Series(np.unique(item_ids))
     titles = known.astype(str)
     if path_or_frame is not None:
@@ -170,7 +187,7 @@ def read_titles(
         if not of_id.index.isin(titles).any():
             example = f", for example {of_id.index[0]!r}" if len(of_id) else ""
             raise UnknownIdError(
-                f"{where}: none of its {len(of_id):,} ids with a title{example}, is among the rated ones, for example "
+                f"{where}: none of its ids with a title ({len(of_id):,}{example}) is among the rated ones, for example "
                 f"{titles[0]!r}"
             )
         untitled = titles[~titles.isin(of_id.index)]
@@ -196,10 +213,14 @@ def _read(path: Path, columns: dict, **options) -> pd.DataFrame:
         return read_parquet(path, list(columns))
     if start.startswith(b"PK\x03\x04") and (inside := _only_file(path)):
         return _read(inside, columns, **options)
+    start = b"".join(start.removeprefix(b"\xef\xbb\xbf").lower().split())
     for beginning, kind in NO_TEXT.items():
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(beginning):
+        if start.startswith(beginning):
             raise FileFormatError(f"{path} is {kind}")
-    return read_text(path, columns, **options)
+    try:
+        return read_text(path, columns, **options)
+    except (EncodingError, SeparatorError) as error:
+        raise type(error)(f"{error}{OPTIONS[type(error)]}") from error
 
 
 def _only_file(path: Path) -> zipfile.Path | None:
@@ -236,11 +257,11 @@ def _ids(ids: pd.Series) -> pd.Series:
         return text
     try:
         whole = ids.astype(np.int64)
-    except OverflowError:
-        whole = -ids
-    if (whole != ids).any():
-        raise IdTypeError(f"the column {ids.name} holds numbers beyond 64 bits: make them text, with .astype(str)")
-    return whole
+        if (whole == ids).all():
+            return whole
+    except (OverflowError, ValueError):  # but NumPy wraps around
+        pass
+    raise IdTypeError(f"the column {ids.name} holds numbers beyond 64 bits: make them text, with .astype(str)")
 
 
 def _seconds(times: pd.Series) -> pd.Series:
@@ -248,7 +269,7 @@ def _seconds(times: pd.Series) -> pd.Series:
     advice = "write them so"
     if pd.api.types.is_datetime64_any_dtype(times):
         seconds = pd.Series(times.to_numpy("datetime64[us]").view(np.int64) / 1e6, index=times.index)
-    elif pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_bool_dtype(times):
+    elif pd.api.types.is_any_real_numeric_dtype(times):
         seconds, advice = times.astype("Float64"), "divide milliseconds by 1000"
     else:
         text = times.astype(str)

@@ -17,7 +17,17 @@ from scipy.special import ndtr
 
 from saerec.files import save_atomically
 from saerec.movielens import GENRES_100K
-from saerec.validation import DataError, EmptyDataError, EncodingError, IdTypeError, check_columns
+from saerec.validation import (
+    DataError,
+    EmptyDataError,
+    EncodingError,
+    IdTypeError,
+    MissingIdError,
+    TimestampError,
+    check_columns,
+    check_numbers,
+    place,
+)
 
 BLOCK = 1_000_000  # ratings made or written at a time: what bounds the memory
 BEGIN, END = (int(pd.Timestamp(f"{year}-01-01").timestamp()) for year in (1995, 2020))
@@ -274,7 +284,8 @@ def write_movielens(
     Raises
     ------
     DataError
-        A rating, title or genre that the layout cannot hold, a missing column, no ratings, or an unknown layout.
+        A rating, number, title or genre that the layout cannot hold, a missing column, or one with gaps, no ratings, or
+        an unknown layout.
     """
     if layout not in LAYOUTS:
         raise DataError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
@@ -302,9 +313,20 @@ def write_movielens(
 
 def _check_columns(what: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
     check_columns(columns, frame.columns, f"the {what}")
-    for column in columns:
-        if column in ("user_id", "item_id", "timestamp") and not pd.api.types.is_integer_dtype(frame[column]):
-            raise IdTypeError(f"MovieLens has whole numbers as {column}, not {frame[column].dtype}: convert them")
+    if "rating" in columns:
+        check_numbers(frame["rating"])
+    for column, error in (("user_id", MissingIdError), ("item_id", MissingIdError), ("timestamp", TimestampError)):
+        if column not in columns:
+            continue
+        numbers = frame[column]
+        if not pd.api.types.is_integer_dtype(numbers):
+            raise IdTypeError(f"MovieLens has whole numbers as {column}, not {numbers.dtype}: convert them")
+        missing = numbers.isna().to_numpy()
+        if missing.any():
+            where = place(frame.index, missing)
+            raise error(f"{what} without {column}: {missing.sum():,}, the first {where}; drop or repair them")
+        if len(numbers) and int(numbers.max()) >= 2**63:
+            raise IdTypeError(f"MovieLens has whole numbers below 2**63 as {column}, not {numbers.max()}")
 
 
 def _ratings_text(frame: pd.DataFrame, layout: str) -> pa.Buffer:
@@ -316,8 +338,8 @@ def _ratings_text(frame: pd.DataFrame, layout: str) -> pa.Buffer:
         value = rating[wrong][0]
         takers = ", ".join(name for name, form in LAYOUTS.items() if value in form.stars) or "none"
         raise DataError(
-            f"{wrong.sum():,} ratings are not on the scale of layout {layout!r}, {' '.join(stars.values())}; the first "
-            f"is {value:g}, at index {frame.index[wrong].tolist()[0]!r}. Layouts that take {value:g}: {takers}"
+            f"ratings off the scale of layout {layout!r}, {' '.join(stars.values())}: {wrong.sum():,}, the first is "
+            f"{value:g}, at index {frame.index[wrong].tolist()[0]!r}. Layouts that take {value:g}: {takers}"
         )
     user, item, time = (
         pa.array(frame[name].to_numpy(dtype=np.int64)).cast(pa.string()) for name in ("user_id", "item_id", "timestamp")

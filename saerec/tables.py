@@ -41,7 +41,7 @@ from saerec.validation import (
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 JOINT = "\x1f"  # ASCII's unit separator: stands in for separators that pyarrow and csv do not take
 LATEST = pd.Timestamp.max.timestamp()  # in the year 2262, seconds since 1970
-INT = re.compile(r"[ \t]*-?[0-9]{1,19}[ \t]*")
+INT = re.compile(r"[ \t]*-?[0-9]{1,999}[ \t]*")  # zeros before it may be many; Python reads 4,300 digits
 FOREIGN = re.compile(r"[^!-~ \t]|_")  # in numbers Python takes some of these, pyarrow none
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 SEP = re.compile(r"sep=.\r?$", re.IGNORECASE)
@@ -213,14 +213,11 @@ def _header(path: Path, wanted: list[str], separator: str | None, encoding: str)
     names = splits[mark]
     if len(names) == 1:
         by = repr(separator) if separator else ", ".join(SEPARATORS.values())
-        raise SeparatorError(
-            f"{where}: {shortened(text)!r} is not divided into columns by {by}; "
-            "if it is no line to remove, say what divides it: separator=… (--separator)"
-        )
+        raise SeparatorError(f"{where}: {shortened(text)!r} is not divided into columns by {by}; correct or remove it")
     if not fitting and any(INT.fullmatch(name) for name in names):
         raise NoHeaderError(
             f"{where}: {shortened(text)!r} should be a header but holds numbers; "
-            f"put a line with the names of the columns before it, such as {','.join(wanted)}"
+            f"put a line with the names of the columns before it, such as {','.join(map(str, wanted))}"
         )
     check_columns(wanted, names, where)
     return number, mark, names
@@ -341,10 +338,7 @@ def _problem(
 def _encoding_error(path: Path, encoding: str) -> EncodingError:
     with open_bytes(path) as file, io.TextIOWrapper(file, _with_bom(encoding), errors="replace", newline="") as lines:
         where = next((f", line {number}" for number, line in enumerate(lines, 1) if "\ufffd" in line), "")
-    return EncodingError(
-        f"{path}{where} is not {encoding}: save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) "
-        "for files of Windows, 'utf-16' for Excel's Unicode text"
-    )
+    return EncodingError(f"{path}{where} is not {encoding}: save it as UTF-8")
 
 
 def _with_bom(encoding: str) -> str:

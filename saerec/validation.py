@@ -103,10 +103,10 @@ def check_columns(wanted: Iterable[str], there: Iterable[str], where: str) -> No
     MissingColumnError, FileFormatError
     """
     there = list(there)
-    missing = [name for name in wanted if name not in there]
+    missing = ", ".join(str(name) for name in wanted if name not in there)
     if missing:
         names = ", ".join(shortened(name, 40) for name in there[:10]) + (f", … ({len(there)})" if there[10:] else "")
-        raise MissingColumnError(f"{where}: no column {', '.join(missing)}; there are: {names}")
+        raise MissingColumnError(f"{where}: no column {missing}; there are: {names}")
     for name in wanted:
         if there.count(name) > 1:
             raise FileFormatError(f"{where}: several columns are called {name}")
@@ -132,25 +132,36 @@ def check_ratings(frame: pd.DataFrame, names: tuple[str, str, str] = RATING_COLU
     if len(frame) == 0:
         raise EmptyDataError("there are no ratings: the frame is empty")
     *ids, rating = names
-    rating = frame[rating]
-    if not pd.api.types.is_numeric_dtype(rating):
-        raise NotANumberError(
-            f"the column {rating.name} holds {rating.dtype}, not numbers: convert it first, for example with "
-            "pandas.to_numeric"
-        )
+    check_numbers(frame[rating])
     with np.errstate(over="ignore"):
-        bad = ~np.isfinite(rating.to_numpy(dtype=np.float32, na_value=np.nan))
+        bad = ~np.isfinite(frame[rating].to_numpy(dtype=np.float32, na_value=np.nan))
     if bad.any():
         raise NotFiniteError(f"missing or infinite ratings: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
     for column in ids:
-        bad = frame[column].isna().to_numpy()
-        if bad.any():
-            raise MissingIdError(f"ratings without {column}: {bad.sum():,}, {_first(frame, bad)}; drop or repair them")
-        kind = kind_of_ids(frame[column])
-        if kind not in ("integer", "string"):
-            raise IdTypeError(
-                f"the column {column} holds {kind} values: ids are whole numbers or text, all of one kind"
-            )
+        check_ids(frame[column])
+
+
+def check_numbers(ratings: pd.Series) -> None:
+    """Raise NotANumberError unless the type of `ratings` is one of real numbers: neither truths nor complex ones."""
+    if not pd.api.types.is_any_real_numeric_dtype(ratings):
+        raise NotANumberError(
+            f"the column {ratings.name} holds {ratings.dtype}, not numbers: convert it first, with .astype(float)"
+        )
+
+
+def check_ids(ids: pd.Series) -> None:
+    """Raise unless all ratings have an id, and these are all whole numbers or all text.
+
+    Raises
+    ------
+    MissingIdError, IdTypeError
+    """
+    bad = ids.isna().to_numpy()
+    if bad.any():
+        raise MissingIdError(f"ratings without {ids.name}: {bad.sum():,}, {_first(ids, bad)}; drop or repair them")
+    kind = kind_of_ids(ids)
+    if kind not in ("integer", "string"):
+        raise IdTypeError(f"the column {ids.name} holds {kind} values: ids are whole numbers or text, all of one kind")
 
 
 def check_learnable(frame: pd.DataFrame) -> None:
@@ -259,8 +270,8 @@ def check_list_length(k: int | None) -> None:
         raise ListLengthError(f"k must be a whole number of at least 1, not {k!r}")
 
 
-def _first(frame: pd.DataFrame, bad: np.ndarray) -> str:
-    return f"the first {place(frame.index, bad)}"
+def _first(rows: pd.DataFrame | pd.Series, bad: np.ndarray) -> str:
+    return f"the first {place(rows.index, bad)}"
 
 
 def place(index: pd.Index, bad: np.ndarray) -> str:

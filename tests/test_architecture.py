@@ -38,7 +38,6 @@ ALONE = {
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},
-    "pooch": {"fetch"},
     "requests": {"fetch"},
     "nbformat": {"series"},
     "nbconvert": {"series"},

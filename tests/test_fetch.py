@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body) + self.server.missing))
+        if self.server.missing is not None:
+            self.send_header("Content-Length", str(len(self.server.body) + self.server.missing))
         self.end_headers()
         self.wfile.write(self.server.body[:100])
         self.server.go_on.wait()
@@ -239,6 +240,15 @@ def test_a_server_that_stops_sending(server, tmp_path, monkeypatch, answers):
         started = time.monotonic()
         assert "has sent nothing for 0.1 seconds" in refused(tmp_path)
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("missing", [0, None])  # says how much is to come, or not
+def test_a_server_that_sends_too_much(server, tmp_path, missing):
+    server.body, server.missing = GOOD + b"0" * 10**6, missing
+    assert refused(tmp_path) == (
+        f"{server.url}/datasets/movielens/ml-1m.zip is larger than 1,000,000 bytes, more than it can have: nothing was "
+        "kept; try again later, or download it by hand"
+    )
 
 
 def test_no_connection(tmp_path):

@@ -86,6 +86,14 @@ def test_a_missing_folder_says_where_it_was_looked_for(tmp_path, monkeypatch):
         assert place in str(error.value)
 
 
+@pytest.mark.parametrize("nothing", ["", ".", ".."])
+def test_what_names_nothing_means_no_data_set_in_a_data_folder(tmp_path, monkeypatch, nothing):
+    here = write(tmp_path / "cwd" / "data" / "mine").parent.parent
+    monkeypatch.chdir(here / "data" / "mine" if nothing == "" else here)
+    with pytest.raises(FileNotFoundError, match=f"no data set '{nothing}'"):
+        load_movielens(nothing)
+
+
 def test_a_missing_file_is_named(tmp_path):
     folder = write(tmp_path / "half")
     (folder / "movies.csv").unlink()
@@ -188,7 +196,7 @@ def test_a_zip_is_searched_three_folders_deep_and_may_hold_one_data_set(tmp_path
         FileNotFoundError, match=r"there is no ratings\.csv, ratings\.dat, u\.data in .*, nor in a zip file"
     ):
         load_movielens(zipped(tmp_path / "deeper.zip", a__b__c__d=one))
-    for source in (zipped(tmp_path / "both.zip", a__one=one, a__two=two), tmp_path):
+    for source in (zipped(tmp_path / "both.zip", a__two=two, a__one=one), tmp_path):
         with pytest.raises(FileFormatError) as raised:
             load_movielens(source)
         inner = "/a" if source.suffix else ""
@@ -251,6 +259,7 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             NotANumberError,
             r"line 2: the rating is 'good', not a number",
         ),
+        ({"ratings.dat": '"1"::2::3::4\n'}, IdTypeError, """line 1: the userId is '"1"', not a whole number"""),
         ({"ratings.dat": "1::2::3\n"}, FileFormatError, r"line 1: 3 fields instead of 4"),
         (
             {"u.data": "1\t2\t3\t4\n1\t2\t3\t4.5\n"},
@@ -261,6 +270,11 @@ def test_1m_and_10m_differ_by_their_encoding_alone(tmp_path):
             {"u.data": "1\t2\t3\t4\n1\t3\t3\t978300760000\n"},
             TimestampError,
             r"line 2: the timestamp is '978300760000', not a whole number of seconds \(not milliseconds\) since 1970",
+        ),
+        (
+            {"u.data": "1\t2\t3\t4\n1\t3\t3\t-978300760000\n"},
+            TimestampError,
+            r"line 2: the timestamp is '-978300760000', not a whole number of seconds",
         ),
         (
             {"u.data": "1000000000000000001\t2\t3\t4\n1\t3\tbad\t4\n"},
@@ -289,6 +303,24 @@ def test_files_that_are_not_what_they_should_be(tmp_path, files, error, message)
     with pytest.raises((DataError, FileNotFoundError), match=message) as raised:
         load_movielens(tmp_path)
     assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "ratings.csv",
+            b"userId;movieId;rating;timestamp\n",
+            ", line 1: .* is not divided .*; correct or remove it$",
+        ),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n\xe9,1,2,3\n", ", line 2 is not utf-8: save it as UTF-8$"),
+        ("movies.csv", b"movieId,title,genres\n1,Ol\xe9,\n", ", line 2 is not utf-8: save it as UTF-8$"),
+    ],
+)
+def test_no_option_is_advised_that_a_release_does_not_have(tmp_path, name, content, message):
+    (write(tmp_path / "one") / name).write_bytes(content)
+    with pytest.raises(DataError, match=name + message):
+        load_movielens(tmp_path / "one")
 
 
 def test_a_damaged_zip_says_so(tmp_path):
@@ -429,10 +461,14 @@ class TestCachedCopy:
         assert len(load_movielens(folder).ratings) == len(load_movielens(folder).ratings) == 1
         assert len(reads) == 2
 
-    def test_a_small_source_has_none(self, folder, monkeypatch):
+    def test_a_small_source_has_none_and_one_of_10_megabytes_has(self, folder, monkeypatch):
         monkeypatch.undo()
         load_movielens(folder)
         assert not list(folder.glob("*.parquet"))
+        with (folder / "ratings.csv").open("a") as file:
+            file.write("\n" * 10_000_000)
+        load_movielens(folder)
+        assert list(folder.glob("*.parquet"))
 
 
 def test_columns_may_stand_in_another_order(tmp_path):

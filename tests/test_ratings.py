@@ -93,6 +93,12 @@ class TestRatingMatrix:
         with pytest.raises(KeyError, match=message):
             RatingMatrix.from_frame(SIGNED, **ids)
 
+    def test_positions_of_ids_that_are_missing_are_an_error(self):
+        matrix = RatingMatrix.from_frame(SIGNED.assign(user_id=["a", "b", "a", "c"]))
+        assert [found.tolist() for found in matrix.positions(["b", "d"], [10, 11])] == [[1, -1], [0, -1]]
+        with pytest.raises(IdTypeError, match="the user_ids are of type mixed, those of the data string"):
+            matrix.positions(pd.Series(["b", None], dtype=object), [10, 11])
+
     def test_a_repeated_pair_is_named(self):
         repeated = pd.concat([SIGNED, frame_of((5, 20, 3.0))])
         with pytest.raises(ValueError, match=r"rated before: 1, the first by user 5 of item 20"):

@@ -63,9 +63,20 @@ def test_parquet_and_frames(tmp_path):
     assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)
     assert_frame_equal(read_ratings(frame, *NAMES), TIDY)
     assert_frame_equal(read_ratings(frame.astype({"customer": "category"}), *NAMES), TIDY)
+    numbered = frame.set_axis([3, 1, 2, 0, "other"], axis=1)
+    assert_frame_equal(read_ratings(numbered, 3, 1, 2, 0), TIDY)
     assert_frame_equal(frame, copy)
     frame.assign(score=[Decimal("-10.0"), Decimal("0.0"), Decimal("9.5")]).to_parquet(tmp_path / "shop.pq")
     assert_frame_equal(read_ratings(tmp_path / "shop.pq", *NAMES), TIDY)
+
+
+@pytest.mark.parametrize("source", ["file", "frame"])
+def test_doubled_ratings_are_resolved_as_asked(tmp_path, source):
+    frame = pd.DataFrame({"user_id": 1, "item_id": 2, "rating": [4.0, 2.0, 3.0], "t": [30, 50, 40]})
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    for duplicates, rating in (("last", 2), ("mean", 3)):
+        read = read_ratings(frame if source == "frame" else tmp_path / "r.csv", timestamp="t", duplicates=duplicates)
+        assert read.to_numpy().tolist() == [[1, 2, rating, 50]]
 
 
 def test_the_line_of_excel_that_names_the_separator_is_skipped(tmp_path):

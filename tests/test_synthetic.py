@@ -13,7 +13,16 @@ import saerec
 from saerec import synthetic
 from saerec.movielens import GENRES_100K
 from saerec.synthetic import iter_ratings, make_movies, make_ratings, write_movielens
-from saerec.validation import DataError, EmptyDataError, EncodingError, IdTypeError, MissingColumnError
+from saerec.validation import (
+    DataError,
+    EmptyDataError,
+    EncodingError,
+    IdTypeError,
+    MissingColumnError,
+    MissingIdError,
+    NotANumberError,
+    TimestampError,
+)
 
 SHIPPED = Path(__file__).parent.parent / "data" / "ml-latest-small"
 COLUMNS = ["user_id", "item_id", "rating", "timestamp", "expected"]
@@ -345,7 +354,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("layout", "rating", "message"),
         [
-            ("100k", 3.5, r"1 ratings are not on the scale of layout '100k', 1 2 3 4 5; the first is 3\.5, at index 1"),
+            ("100k", 3.5, r"ratings off the scale of layout '100k', 1 2 3 4 5: 1, the first is 3\.5, at index 1"),
             ("1m", 3.5, r"Layouts that take 3\.5: 10m, csv"),
             ("10m", 0.0, "take 0: none"),
             ("csv", 5.5, "take 5.5: none"),
@@ -393,6 +402,40 @@ class TestFiles:
         assert (tmp_path / "movies.dat").read_text(encoding="utf-8").splitlines()[1] == (
             "50::Ōkami: This|That (1999)::Children's"
         )
+
+    @pytest.mark.parametrize(
+        ("column", "values", "error", "message"),
+        [
+            ("rating", ["good", "bad"], NotANumberError, "the column rating holds .*, not numbers"),
+            ("rating", [True, True], NotANumberError, "the column rating holds boolean, not numbers"),
+            ("user_id", [None, 7], MissingIdError, "ratings without user_id: 1, the first at index 5; drop or repair"),
+            ("item_id", [7, None], MissingIdError, "ratings without item_id: 1, the first at index 9; drop or repair"),
+            ("timestamp", [7, None], TimestampError, "ratings without timestamp: 1, the first at index 9"),
+            ("user_id", [2**63, 7], IdTypeError, f"whole numbers below 2\\*\\*63 as user_id, not {2**63}"),
+        ],
+    )
+    def test_numbers_that_are_none_are_refused(self, tmp_path, three, column, values, error, message):
+        wrong = three.head(2).set_axis([5, 9])
+        for dtype in [None] if column == "rating" else ["UInt64", "uint64[pyarrow]"]:
+            wrong[column] = pd.array(values, dtype=dtype)
+            with pytest.raises(error, match=message):
+                write_movielens([three, wrong], "csv", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(("value", "error"), [(None, MissingIdError), (2**63, IdTypeError)])
+    def test_ids_of_movies_that_are_none_are_refused(self, tmp_path, three, movies, value, error):
+        movies["item_id"] = pd.array([3, value, 51], dtype="UInt64")
+        with pytest.raises(error, match=r"movies without item_id: 1, the first at index 1|as item_id, not"):
+            write_movielens(three, "csv", tmp_path / "new", movies)
+        assert not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize("dtype", ["uint64", "Int64", "int64[pyarrow]"])
+    def test_whole_numbers_of_any_kind_are_written(self, tmp_path, three, movies, dtype):
+        kinds = {"user_id": dtype, "item_id": dtype, "timestamp": dtype}
+        write_movielens([three.head(0), three.astype(kinds)], "csv", tmp_path, movies.astype({"item_id": dtype}))
+        data = saerec.load_movielens(tmp_path)
+        assert data.ratings.to_numpy().tolist() == three.to_numpy().tolist()
+        assert data.movies["item_id"].tolist() == [3, 50, 51]
 
     def test_other_unusable_input(self, tmp_path, three, movies):
         with pytest.raises(DataError, match="layout must be one of 100k, 1m, 10m, csv, not '25m'"):

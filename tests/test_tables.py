@@ -1,5 +1,6 @@
 """Whatever a file holds, a reader ends in a frame or in an error of ours."""
 
+import csv
 import gzip
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from saerec import DataError, load_movielens, read_ratings, read_titles
-from saerec.tables import INT_ID, TEXT, _count, read_text
+from saerec.tables import INT_ID, RATING, TEXT, _count, read_text
 
 HEADER = "user_id,item_id,rating,when\n"
 FIELDS = st.one_of(
@@ -192,6 +193,27 @@ def test_the_line_of_a_bad_row_is_that_of_the_file(tmp_path):
     path.write_text('\nuser_id,item_id,rating,review\n1,2,3,"a\nb\nc"\n\n1,3,x,d\n1,4,y,e\n')
     with pytest.raises(DataError, match=r"line 7: the rating is 'x', not a number \(2 rows like this\)"):
         read_ratings(path)
+
+
+def test_whole_numbers_may_begin_with_many_zeros(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"id,rating\n{'0' * 24}1,3\n-2,4\n")
+    assert read_text(path, {"id": INT_ID, "rating": RATING})["id"].tolist() == [1, -2]
+    path.write_text(f"id,rating\n{'0' * 24}1,3\n-2,bad\n")
+    with pytest.raises(DataError, match=r"line 3: the rating is 'bad', not a number; correct"):
+        read_text(path, {"id": INT_ID, "rating": RATING})
+    for large in (2**63, -(2**64), "9" * 5000):
+        path.write_text(f"id,rating\n1,3\n{large},4\n")
+        with pytest.raises(DataError, match=r"line 3: the id is '.*', not a whole number; correct"):
+            read_text(path, {"id": INT_ID, "rating": RATING})
+
+
+def test_what_csv_allows_is_what_it_was(tmp_path):
+    path, allowed = tmp_path / "table.csv", csv.field_size_limit()
+    path.write_text("id,t\nbad,3\n")
+    with pytest.raises(DataError, match="line 2"):
+        read_text(path, {"id": INT_ID})
+    assert csv.field_size_limit() == allowed
 
 
 def test_hexadecimal_numbers_are_no_whole_numbers(tmp_path):

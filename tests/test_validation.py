@@ -45,10 +45,8 @@ from saerec.validation import (
     resolve_duplicates,
 )
 
-SAY_ENCODING = (
-    ": save it as UTF-8, or say what it is: encoding='cp1252' (--encoding cp1252) for files of Windows, 'utf-16' for "
-    "Excel's Unicode text"
-)
+SAY_ENCODING = "; encoding='cp1252' (--encoding cp1252) is that of Windows, 'utf-16' that of Excel's Unicode text"
+SAY_SEPARATOR = "; separator=… (--separator) says what else divides columns"
 HEAD = "user_id,item_id,rating\n"
 
 # What stands in the file, how it is read, the error, and its message; {path} is the path of the file.
@@ -62,6 +60,19 @@ FILES = {
         MissingColumnError,
         "{path}, line 1: no column user_id, item_id; there are: user, movie, rating; say which they are with user, "
         "item, rating and timestamp",
+    ),
+    "other columns, between semicolons": (
+        "user;movie;rating\n1;2;3\n",
+        {},
+        MissingColumnError,
+        "{path}, line 1: no column user_id, item_id; there are: user, movie, rating; say which they are with user, "
+        "item, rating and timestamp",
+    ),
+    "a header that is longer than csv allows": (
+        "user_id,item_id,rating," + "long " * 30_000 + "\n1,2,3,4\n",
+        {},
+        FileFormatError,
+        "{path}, line 1: field larger than field limit (131072)",
     ),
     "a column named twice": (
         "user_id,item_id,rating,rating\n1,2,3,4\n",
@@ -82,25 +93,50 @@ FILES = {
         "{path}, line 1: '1,2,3.5' should be a header but holds numbers; put a line with the names of the columns "
         "before it, such as user_id,item_id,rating",
     ),
+    "no header, and columns asked for by number": (
+        "1,2,3.5\n1,3,4\n",
+        {"user": 0, "item": 1, "rating": 2},
+        NoHeaderError,
+        "{path}, line 1: '1,2,3.5' should be a header but holds numbers; put a line with the names of the columns "
+        "before it, such as 0,1,2",
+    ),
     "blanks between the columns": (
         "user_id item_id rating\n1 2 3\n",
         {},
         SeparatorError,
         "{path}, line 1: 'user_id item_id rating' is not divided into columns by comma, semicolon, tab, bar; "
-        "if it is no line to remove, say what divides it: separator=… (--separator)",
+        "correct or remove it" + SAY_SEPARATOR,
     ),
     "the wrong separator": (
         HEAD + "1,2,3\n",
         {"separator": ";"},
         SeparatorError,
-        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; if it is no line "
-        "to remove, say what divides it: separator=… (--separator)",
+        "{path}, line 1: 'user_id,item_id,rating' is not divided into columns by ';'; correct or "
+        "remove it" + SAY_SEPARATOR,
     ),
     "a separator that nothing can be divided by": (
         HEAD + "1,2,3\n",
         {"separator": "§"},
         SeparatorError,
-        "{path}: columns cannot be separated by '§'",
+        "{path}: columns cannot be separated by '§'" + SAY_SEPARATOR,
+    ),
+    "a quote for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": '"'},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\"'" + SAY_SEPARATOR,
+    ),
+    "a line end for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": "\n"},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\\n'" + SAY_SEPARATOR,
+    ),
+    "half a line end for a separator": (
+        HEAD + "1,2,3\n",
+        {"separator": "\r"},
+        SeparatorError,
+        "{path}: columns cannot be separated by '\\r'" + SAY_SEPARATOR,
     ),
     "an unclosed quote in the last row": (
         HEAD + '1,2,3\n1,"x,4\n1,3,5\n',
@@ -137,31 +173,49 @@ FILES = {
         HEAD.encode() + b"Ren\xe9,2,3\n",
         {},
         EncodingError,
-        "{path}, line 2 is not utf-8" + SAY_ENCODING,
+        "{path}, line 2 is not utf-8: save it as UTF-8" + SAY_ENCODING,
+    ),
+    "latin-1 in the header": (
+        b"user_id,item_id,rating,pr\xe9nom\n1,2,3,4\n",
+        {},
+        EncodingError,
+        "{path}, line 1 is not utf-8: save it as UTF-8" + SAY_ENCODING,
+    ),
+    "UTF-16 without its mark": (
+        (HEAD + "1,2,3\n").encode("utf-16-le"),
+        {},
+        EncodingError,
+        "{path} is not utf-8: save it as UTF-8" + SAY_ENCODING,
     ),
     "UTF-16": (
         (HEAD + "1,2,3\n").encode("utf-16"),
         {},
         EncodingError,
-        "{path}, line 1 is not utf-8" + SAY_ENCODING,
+        "{path}, line 1 is not utf-8: save it as UTF-8" + SAY_ENCODING,
     ),
     "a bad character of UTF-16": (
         (HEAD + "1,2,3\nx").encode("utf-16") + b"\x00\xdc" + ",2,3\n".encode("utf-16-le"),
         {"encoding": "utf-16"},
         EncodingError,
-        "{path}, line 3 is not utf-16" + SAY_ENCODING,
+        "{path}, line 3 is not utf-16: save it as UTF-8" + SAY_ENCODING,
     ),
     "no such encoding": (
         HEAD + "1,2,3\n",
         {"encoding": "klingon"},
         EncodingError,
-        "{path} cannot be read as klingon: unknown encoding: klingon",
+        "{path} cannot be read as klingon: unknown encoding: klingon" + SAY_ENCODING,
     ),
     "a word for a rating": (
         HEAD + "1,2,3\n1,3,good\n\n2,3,bad\n",
         {},
         NotANumberError,
         "{path}, line 3: the rating is 'good', not a number (2 rows like this); correct or remove it",
+    ),
+    "a number with an underscore": (
+        HEAD + "1,2,3\n1,3,1_000\n",
+        {},
+        NotANumberError,
+        "{path}, line 3: the rating is '1_000', not a number; correct or remove it",
     ),
     "a decimal comma": (
         "user_id;item_id;rating\n1;2;3,5\n",
@@ -291,7 +345,7 @@ FILES = {
         {},
         SeparatorError,
         "{path}, line 1: '" + ("word " * 100)[:79] + "…' is not divided into columns by comma, semicolon, tab, bar; "
-        "if it is no line to remove, say what divides it: separator=… (--separator)",
+        "correct or remove it" + SAY_SEPARATOR,
     ),
     "many columns, one of them with a long name": (
         ",".join(["a" * 50, *(f"c{i}" for i in range(2, 151))]) + "\n",
@@ -337,6 +391,24 @@ FILES = {
     "bzip2": (bz2.compress(HEAD.encode()), {}, FileFormatError, "{path} is a bzip2 file, not text: unpack it"),
     "xz": (lzma.compress(HEAD.encode()), {}, FileFormatError, "{path} is an xz file, not text: unpack it"),
     "a picture": (b"\x89PNG\r\n\x1a\n", {}, FileFormatError, "{path} is a PNG picture, not text"),
+    "a Feather file": (
+        b"ARROW1\0\0\xff",
+        {},
+        FileFormatError,
+        "{path} is a Feather file, not text: save it as Parquet",
+    ),
+    "JSON in one line": (
+        '[{"user_id": 1, "item_id": 2, "rating": 3}' + ', {"user_id": 1}' * 9999 + "]",
+        {},
+        FileFormatError,
+        "{path} is JSON, not a table: export it as CSV",
+    ),
+    "JSON in many lines": (
+        '{\n  "user_id": [\n    1\n  ]\n}',
+        {},
+        FileFormatError,
+        "{path} is JSON, not a table: export it as CSV",
+    ),
     "a web page": (
         "\ufeff\n<!DOCTYPE html>\n<title>Log in, please</title>\n",
         {},
@@ -403,12 +475,39 @@ CALLS = {
     "ratings as text": (
         lambda: top_users_and_items(ratings(rating=pd.Series(list("1234"), index=[10, 11, 12, 13], dtype=object))),
         NotANumberError,
-        "the column rating holds object, not numbers: convert it first, for example with pandas.to_numeric",
+        "the column rating holds object, not numbers: convert it first, with .astype(float)",
+    ),
+    "truths for ratings": (
+        lambda: read_ratings(ratings(rating=[True, False, True, True])),
+        NotANumberError,
+        "the frame: the column rating holds bool, not numbers: convert it first, with .astype(float)",
+    ),
+    "complex ratings": (
+        lambda: RatingMatrix.from_frame(ratings(rating=[1j, 2, 3, 4])),
+        NotANumberError,
+        "the column rating holds complex128, not numbers: convert it first, with .astype(float)",
+    ),
+    "complex times": (
+        lambda: read_ratings(ratings(when=[1j, 2, 3, 4]), timestamp="when"),
+        TimestampError,
+        "the frame: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 4, the first 1j at index 10; write them so",
     ),
     "ratings that are missing": (
         lambda: read_ratings(ratings(rating=[1, np.nan, 2, np.inf])),
         NotFiniteError,
         "the frame: missing or infinite ratings: 2, the first at index 11; drop or repair them",
+    ),
+    "ratings beyond float32": (
+        lambda: read_ratings(ratings(rating=[1, 2, -1e39, 3])),
+        NotFiniteError,
+        "the frame: missing or infinite ratings: 1, the first at index 12; drop or repair them",
+    ),
+    "milliseconds before 1970": (
+        lambda: read_ratings(ratings(when=[1, 2, -978300760000, 3]), timestamp="when"),
+        TimestampError,
+        "the frame: values of when that are neither seconds since 1970 nor dates like 2026-01-31 12:00:00, up to the "
+        "year 2262: 1, the first -978300760000 at index 12; divide milliseconds by 1000",
     ),
     "dates of a frame without dashes, as text": (
         lambda: read_ratings(ratings(when="20200131"), timestamp="when"),
@@ -427,7 +526,7 @@ CALLS = {
     "ratings that are missing, in columns of other names": (
         lambda: read_ratings(ratings(stars=["1", "2", "3", "4"]), rating="stars"),
         NotANumberError,
-        "the frame: the column stars holds str, not numbers: convert it first, for example with pandas.to_numeric",
+        "the frame: the column stars holds str, not numbers: convert it first, with .astype(float)",
     ),
     "users that are missing": (
         lambda: read_ratings(ratings(user_id=["a", None, "b", "c"])),
@@ -447,7 +546,7 @@ CALLS = {
     "titles of other items": (
         lambda: read_titles(pd.DataFrame({"item_id": ["A1"], "title": ["Ant"]}), pd.Series(["a1"])),
         UnknownIdError,
-        "the frame: none of its 1 ids with a title, for example 'A1', is among the rated ones, for example 'a1'",
+        "the frame: none of its ids with a title (1, for example 'A1') is among the rated ones, for example 'a1'",
     ),
     "ids with fractions": (
         lambda: fit(ratings(item_id=[1.5, 2, 3, 4])),
@@ -463,6 +562,46 @@ CALLS = {
         lambda: read_ratings(ratings(user_id=np.array([1, 2, 3, 2**63], dtype=np.uint64))),
         IdTypeError,
         "the frame: the column user_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "ids beyond 64 bits, of pyarrow": (
+        lambda: read_ratings(ratings(user_id=pd.array([1, 2, 3, 2**63], dtype="uint64[pyarrow]"))),
+        IdTypeError,
+        "the frame: the column user_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "ids beyond 64 bits, categorical": (
+        lambda: read_ratings(ratings(item_id=pd.Categorical([1, 2, 3, 2**70]))),
+        IdTypeError,
+        "the frame: the column item_id holds numbers beyond 64 bits: make them text, with .astype(str)",
+    ),
+    "columns that are numbers, one for two": (
+        lambda: read_ratings(ratings().set_axis([0, 1, 2], axis=1), 0, 1, 1),
+        MissingColumnError,
+        "user, item, rating and timestamp are a column each, not 0, 1",
+    ),
+    "columns that are numbers, and not there": (
+        lambda: read_ratings(ratings().set_axis([0, 1, 2], axis=1), 0, 1, 3),
+        MissingColumnError,
+        "the frame: no column 3; there are: 0, 1, 2",
+    ),
+    "titles that are blank": (
+        lambda: read_titles(pd.DataFrame({"item_id": ["a"], "title": [" "]}), pd.Series(["a"])),
+        UnknownIdError,
+        "the frame: none of its ids with a title (0) is among the rated ones, for example 'a'",
+    ),
+    "titles of nothing": (
+        lambda: read_titles(pd.DataFrame({"item_id": [1], "title": ["Ant"]}), pd.Series([])),
+        EmptyDataError,
+        "there are no ratings whose items could have titles",
+    ),
+    "titles of items of two kinds": (
+        lambda: read_titles(None, pd.Series([1, "a"])),
+        IdTypeError,
+        "the column item_id holds mixed-integer values: ids are whole numbers or text, all of one kind",
+    ),
+    "titles of items that are missing": (
+        lambda: read_titles(None, pd.Series(["a", None])),
+        MissingIdError,
+        "ratings without item_id: 1, the first at index 1; drop or repair them",
     ),
     "numbers in train, text in valid": (
         lambda: fit(ratings(), ratings(user_id=["1", "1", "2", "2"])),
@@ -511,7 +650,7 @@ CALLS = {
     "a split that leaves nothing": (
         lambda: split_ratings(ratings().iloc[:1]),
         NothingLeftError,
-        "a share of 0.2 of 1 ratings is all of them: nothing is left",
+        "a share of 0.2 of the ratings is all of them (1): nothing is left",
     ),
     "a split by time of users with too few": (
         lambda: split_ratings(ratings(timestamp=[1, 2, 3, 4]), by="time"),
@@ -631,6 +770,11 @@ def test_duplicates_are_resolved_as_asked():
         "timestamp": [30, 10, 40],
     }
     pd.testing.assert_series_equal(mean.dtypes, frame.dtypes)
+    assert resolve_duplicates(frame.assign(timestamp=[20, 10, 30, 40]), "mean")["timestamp"].tolist() == [30, 10, 40]
+    assert last.index.tolist() == [0, 1, 2]
+    pd.testing.assert_frame_equal(resolve_duplicates(frame.set_axis([9, 7, 7, 1]), "last"), last)
+    many = pd.DataFrame({"user_id": 1, "item_id": 2, "rating": np.arange(1000.0), "timestamp": np.arange(1000) % 7})
+    assert resolve_duplicates(many, "last")["rating"].tolist() == [999 - 999 % 7 - 1]
     with pytest.raises(ValueError, match="duplicates must be 'error', 'last' or 'mean', not 'first'"):
         resolve_duplicates(frame, "first")
 
