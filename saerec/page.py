@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from saerec.choice import INPUT_LENGTH
 from saerec.files import save_atomically
 from saerec.prediction import ItemPredictor
 from saerec.ratings import RatingMatrix
@@ -67,12 +68,11 @@ def write_page(
     rows = np.arange(ratings.n_users)
     if n_users < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
-    low, high = ratings.scale
     choice = recommender.choice
     content = {
         "about": _about(ratings, rmse, len(rows)),
         "source": source,
-        "scale": {"low": low, "high": high, "step": _step(ratings), "unit": ratings.unit},
+        "scale": {**dict(zip(("low", "high"), ratings.scale)), "step": _step(ratings), "unit": ratings.unit},
         "mean": baseline.mean,
         "shrinkage": baseline.shrinkage,
         "mask_weight": recommender.mask_weight,
@@ -82,11 +82,13 @@ def write_page(
         "users": _users(recommender, rows, seen),
         "predictors": [_predictor(predictor, rows) for predictor in recommender.predictors],
         "choice": None if choice is None else _network(choice.model),
+        "choice_input": INPUT_LENGTH,
         "weight": 0 if recommender.rank_by == "rating" else 1,
     }
     # Escaped, nothing inside can end the script element that holds it.
     text = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, json.dumps(content).replace("<", "\\u003c"), 1)
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
 
@@ -114,8 +116,8 @@ def _titles(item_ids: pd.Index, movies: pd.DataFrame | None) -> list[str]:
         titles = movies["title"].fillna(titles).astype(str)
         if "year" in movies:
             for item_id, year in movies["year"].dropna().items():
-                if f"({year})" not in titles[item_id]:
-                    titles[item_id] += f" ({year})"
+                if f"({year:.0f})" not in titles[item_id]:
+                    titles[item_id] += f" ({year:.0f})"
     return titles.tolist()
 
 
