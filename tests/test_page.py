@@ -85,7 +85,10 @@ def content_of(path) -> dict:
 
 
 def rate(tab, title, col, rating, *, by_key):
-    """Find a movie by its title and give it stars, 0.5 to 5, from the search field and back there."""
+    """Find a movie by its title and give it stars, 0.5 to 5, from the search field and back there.
+
+    Not by key, what is typed and the stars arrive at once, which is faster.
+    """
     if by_key:
         tab.keyboard.type(title)
     else:
@@ -149,25 +152,23 @@ every_layout = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize(
-    ("settings", "n"), LAYOUTS, ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else ""
-)
+@every_layout
 def test_visitors_who_rate_by_keyboard_get_what_recommend_new_says(make, opened, movielens, settings, n):
     rec, path = make(**settings)
     titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
-    for visitor in range(n):
+    for visitor in range(n // 5):
         tab = opened(path)
         tab.focus("#search")
-        cols = rng.choice(len(rec.item_ids), rng.integers(0, 6), replace=False)
-        ratings = {rec.item_ids[col]: rng.integers(1, 11) / 2 for col in cols}
-        for col, (item_id, rating) in zip(cols, ratings.items()):
-            rate(tab, titles[item_id], col, rating, by_key=visitor < 3)
+        ratings = {}
+        for col in rng.choice(len(rec.item_ids), 5, replace=False):
+            assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
+            item_id, rating = rec.item_ids[col], rng.integers(1, 11) / 2
+            rate(tab, titles[item_id], col, rating, by_key=visitor == 0)
+            ratings[item_id] = rating
         assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
 
 
-@pytest.mark.parametrize(
-    ("settings", "n"), LAYOUTS, ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else ""
-)
+@every_layout
 def test_users_get_what_recommend_says_and_the_reasons_of_explain(make, opened, movielens, parts, settings, n):
     rec, path = make(**settings)
     item_of = pd.Series(movielens.movies["item_id"].to_numpy(), index=movielens.movies["title"])
@@ -207,7 +208,7 @@ def test_all_is_labelled_announced_and_within_a_narrow_window(make, opened):
     tab.focus("#search")
     tab.keyboard.type("star")
     assert tab.get_attribute("#search", "aria-expanded") == "true"
-    assert tab.get_by_role("option", selected=True).count() == 1
+    assert tab.locator("#found [aria-selected=true]").count() == 1
     tab.keyboard.press("Enter")
     assert tab.get_by_role("slider", name="Stars for Star").get_attribute("aria-valuetext") == "4 of 5 stars"
     assert tab.get_by_role("status").text_content().startswith("The list has changed. First: ")
@@ -235,9 +236,9 @@ def test_a_hostile_title_is_shown_and_not_obeyed(opened, tmp_path, tastes):
     assert content_of(path)["titles"] == [HOSTILE] * len(rec.item_ids)
     tab = opened(path)
     tab.focus("#search")
-    tab.keyboard.type("img")
+    tab.keyboard.type("<img")
     tab.keyboard.press("Enter")
-    assert tab.inner_text("#rated .title") == HOSTILE and tab.locator("img").count() == 0
+    assert tab.inner_text("#rated li > span:first-child") == HOSTILE and tab.locator("img").count() == 0
     assert tab.title() == "What to watch next"
 
 
@@ -351,9 +352,7 @@ def test_a_run_that_is_not_finished_is_one_line_and_exit_1(run, capsys, missing,
     assert not (run / "recommender.html").exists()
 
 
-def test_the_index_of_a_run_leads_to_its_page(run):
-    (run / "run.json").write_text(json.dumps({"saerec": "1", "parameters": {"dataset": "ml-1m"}, "seconds": {}}))
-    link = 'href="recommender.html"'
-    assert link not in series._write_index(run).read_text(encoding="utf-8")
-    assert "Harper" in content_of(series.write_page(run))["source"]
-    assert link in series._write_index(run).read_text(encoding="utf-8")
+def test_only_ratings_of_movielens_are_credited_to_it(run):
+    for dataset, credited in (("data/ml-1m", True), ("shop.csv", False)):
+        (run / "run.json").write_text(json.dumps({"parameters": {"dataset": dataset}}))
+        assert ("Harper" in content_of(series.write_page(run))["source"]) == credited
