@@ -98,9 +98,9 @@ def rate(tab, title, col, rating, *, by_key):
         tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")
     if by_key:
-        tab.keyboard.press("Home" if rating < 2.5 else "End")
+        tab.keyboard.press("Home" if rating < 2.75 else "End")
         for _ in range(round(2 * min(rating - 0.5, 5 - rating))):
-            tab.keyboard.press("ArrowRight" if rating < 2.5 else "ArrowLeft")
+            tab.keyboard.press("ArrowRight" if rating < 2.75 else "ArrowLeft")
     else:
         tab.locator("#rated input").first.fill(str(rating))
     tab.keyboard.press("Enter")
