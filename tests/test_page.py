@@ -274,9 +274,9 @@ def test_the_step_is_that_of_the_data(values, step):
     assert page._step(saerec.RatingMatrix.from_frame(frame)) == pytest.approx(step)
 
 
-def test_titles_go_by_id_and_carry_their_year_once():
-    movies = pd.DataFrame({"item_id": [7, 5, 5], "title": ["A (1999)", "B", "C"], "year": [1999, 2001, 2002]})
-    assert page._titles(pd.Index([5, 6, 7]), movies) == ["B (2001)", "6", "A (1999)"]
+def test_titles_go_by_id_and_what_has_none_by_its_id():
+    movies = pd.DataFrame({"item_id": [7, 5, 5], "title": ["A (1999)", "B", "C"]})
+    assert page._titles(pd.Index([5, 6, 7]), movies) == ["B", "6", "A (1999)"]
     assert page._titles(pd.Index(["a"]), None) == ["a"]
 
 
