@@ -20,6 +20,7 @@ Modules, each importing only from those above it:
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
+- `page`: one web page with the model inside
 - `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
 - `series`: runs the notebooks (papermill); imported on its own
@@ -42,6 +43,7 @@ from saerec.metrics import (
 )
 from saerec.model import SAE, TwoEncoderSAE
 from saerec.movielens import find_titles, genre_table, load_movielens, movie_features
+from saerec.page import write_page
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
@@ -84,4 +86,5 @@ __all__ = [
     "split_ratings",
     "top_users_and_items",
     "user_rmse",
+    "write_page",
 ]

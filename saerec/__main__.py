@@ -1,5 +1,5 @@
 """The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
-recommend`` asks a run for a list."""
+recommend`` asks a run for a list, ``saerec page`` makes a web page of it."""
 
 import argparse
 import sys
@@ -39,6 +39,13 @@ best first.
 
 example:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
+"""
+
+PAGE_HELP = """Write one web page in which the model of a finished run runs: rate movies and see your list change, or
+look up what users of the data get, and why. It opens from disk and needs no network. saerec run writes it too.
+
+example:
+  saerec page --run runs/ml-latest-small
 """
 
 
@@ -136,6 +143,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     recommend.add_argument("-k", type=int, default=10, help="how many (default: %(default)s)")
     recommend.set_defaults(command=_recommend)
+
+    page = commands.add_parser(
+        "page", help="write a web page that recommends", description=PAGE_HELP, formatter_class=raw
+    )
+    page.add_argument("--run", required=True, type=Path, metavar="DIR", help="a run's folder")
+    page.add_argument("--out", default="", metavar="FILE", help="the page (default: recommender.html in that folder)")
+    page.add_argument(
+        "--n-users",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many users can be looked up; of more, so many are drawn at random (default: %(default)s)",
+    )
+    page.set_defaults(command=_page)
     return parser
 
 
@@ -183,6 +204,10 @@ def _recommend(options: argparse.Namespace) -> None:
         table["chance"] = table["chance"].map("{:.1%}".format)
     table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})
     print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
+def _page(options: argparse.Namespace) -> None:
+    print(f"open {series.write_page(options.run, options.out, n_users=options.n_users)}")
 
 
 def _as_id(text: str, ids: pd.Index) -> object:

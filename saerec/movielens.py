@@ -20,6 +20,10 @@ from saerec.validation import DuplicateRatingError, FileFormatError, resolve_dup
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
 
+CITATION = (
+    "The ratings are MovieLens's, for research: F. M. Harper and J. A. Konstan, “The MovieLens Datasets: History and "
+    "Context”, ACM Transactions on Interactive Intelligent Systems 5(4), 2015."
+)
 READER = 4  # version of what is below, for the cached copies
 CACHE_FROM = 10_000_000  # bytes of text; less is read in no time
 

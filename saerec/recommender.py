@@ -349,6 +349,12 @@ class Recommender:
         return next(iter(self.models.values())) if len(self.models) == 1 else self.models
 
     @property
+    def predictors(self) -> list[ItemPredictor | UserPredictor]:
+        """What the predictions are the mean of, one for each layout."""
+        predictor = self._fitted()._predictor
+        return list(predictor.predictors) if isinstance(predictor, MeanPredictor) else [predictor]
+
+    @property
     def user_ids(self) -> pd.Index:
         """The ids of the users, by row."""
         return self.ratings.user_ids
@@ -528,6 +534,44 @@ class Recommender:
         log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
         best = self._best(self._keys(scores, log_chances, rank_by), cols, k, "somebody new")
         return _with_titles(self._list(best, scores, log_chances, cols, values, because), movies)
+
+    def explain(self, user_id, item_id) -> pd.DataFrame:
+        """What each rating of a user does for the prediction of an item, the most helpful first.
+
+        Parameters
+        ----------
+        user_id, item_id : ids
+            Of the data. The item need not be unseen.
+
+        Returns
+        -------
+        DataFrame
+            item_id, rating (stars) and influence (stars, float64), one row for each rating of the user in `ratings`,
+            by influence, descending; of equals the item that is earlier in `item_ids` comes first.
+
+            A row per user ("user", "both"): exact, by how much the network's output would differ without this rating,
+            the user's bias being that of somebody new with the same ratings. Networks are not linear, so the rows do
+            not add up to the prediction. A row per item ("item"): an approximation, the rating's share if the user were
+            new and their taste solved for by ridge regression, as `recommend_new` does; the weights that were trained
+            for them differ. Of somebody new such shares are exact and add up to what their taste adds to the biases and
+            the mean user. "mean": the mean of one of each.
+
+        Raises
+        ------
+        UnknownIdError
+            A user or an item that was not in the data.
+        """
+        (row,), (col,) = self._fitted().ratings.positions([user_id], [item_id])
+        for name, position, unknown in (("user", row, user_id), ("item", col, item_id)):
+            if position < 0:
+                raise UnknownIdError(f"{name} {unknown!r} was not in the data this recommender was fitted to")
+        rated = self.ratings.csr[[row]]
+        influence = np.zeros(0)  # of somebody without ratings
+        if rated.nnz:
+            influence = self._predictor.influence(rated.indices, rated.data, np.array([col]))[:, 0].astype(np.float64)
+        order = np.argsort(-influence, kind="stable")
+        cols, values = rated.indices[order], rated.data[order]
+        return pd.DataFrame({"item_id": self.item_ids[cols], "rating": values, "influence": influence[order]})
 
     def _ranking(self, rank_by: str | None) -> str:
         rank_by = self.rank_by if rank_by is None else rank_by

@@ -18,8 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 import saerec
+from saerec import page
 from saerec.files import save_atomically
-from saerec.movielens import ratings_file
+from saerec.movielens import CITATION, ratings_file
 from saerec.readers import Dataset
 from saerec.validation import check_learnable
 
@@ -59,6 +60,9 @@ ARTEFACTS = {
     "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
     "peers.png": ("06_peers", "their picture"),
 }
+
+RECOMMENDER_PAGE = "recommender.html"  # written after the notebooks, once these are there:
+FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
 
 
 def load_dataset(
@@ -160,6 +164,31 @@ def artefact(folder: Path, name: str) -> Path:
     return path
 
 
+def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
+    """The web page in which the recommender of a run runs (`saerec.page`): `out`, or recommender.html in the folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        The run lacks something; the message names the notebook to run first.
+    ValueError
+        `n_users` is negative, or what `saerec.load` finds wrong.
+    """
+    model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
+    scores, record = Path(folder, "scores.csv"), Path(folder, "run.json")
+    rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
+    dataset = json.loads(record.read_text(encoding="utf-8"))["parameters"]["dataset"] if record.exists() else ""
+    return page.write_page(
+        out or Path(folder, RECOMMENDER_PAGE),
+        saerec.load(model),
+        pd.read_parquet(movies),
+        seen=[pd.read_parquet(ratings)],
+        rmse=rmse,
+        source=CITATION if Path(dataset).name.startswith("ml-") else "",
+        n_users=n_users,
+    )
+
+
 def parameters_of(notebook: Path) -> dict[str, object]:
     """The parameters that a notebook declares, with their defaults."""
     import papermill
@@ -234,6 +263,8 @@ def run(
         _write_html(folder / notebook.name)
         record["seconds"][notebook.stem] = round(time.perf_counter() - start, 1)
     _write_json(folder / "run.json", record)
+    if all((folder / name).exists() for name in FOR_ITS_PAGE):
+        write_page(folder)
     return _write_index(folder)
 
 
@@ -291,7 +322,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
     if not any(folder.iterdir()):
         return
     pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
-    ours = {"run.json", "index.html", *ARTEFACTS, *pages}
+    ours = {"run.json", "index.html", RECOMMENDER_PAGE, *ARTEFACTS, *pages}
     foreign = sorted(path.name for path in folder.iterdir() if path.name.removesuffix(".part") not in ours)
     if foreign:
         raise FileExistsError(
@@ -378,11 +409,13 @@ th, td {{ text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px sol
 td:first-child, td.number {{ white-space: nowrap; }}
 td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 a {{ color: #0072B2; }}
+a.button {{ display: inline-block; background: #0072B2; color: #fff; padding: .6rem 1rem; border-radius: .5rem; }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
 <p>{summary}</p>
+{recommender}
 <h2>Notebooks</h2>
 <table>{notebooks}</table>
 <h2>Errors on the test ratings</h2>
@@ -402,26 +435,28 @@ def _write_index(folder: Path) -> Path:
 
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     rows = []
-    for page in sorted(folder.glob("[0-9][0-9]_*.html")):
-        first = nbformat.read(page.with_suffix(".ipynb"), as_version=4).cells
-        text = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
-        title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, text.splitlines()), ""][:2])
-        seconds = record["seconds"].get(page.stem)
+    for path in sorted(folder.glob("[0-9][0-9]_*.html")):
+        first = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
+        told = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
+        title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
+        seconds = record["seconds"].get(path.stem)
         spent = f"{seconds} s" if seconds is not None else ""
-        rows.append(ROW.format(page=page.name, title=escape(title), question=escape(question), seconds=spent))
+        rows.append(ROW.format(page=path.name, title=escape(title), question=escape(question), seconds=spent))
     scores = ""
     if (folder / "scores.csv").exists():
         scores = pd.read_csv(folder / "scores.csv").to_html(index=False, float_format="{:.4f}".format, border=0)
     files = [(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()]
     chosen = {name: value for name, value in record["parameters"].items() if name not in ("dataset", "out")}
     settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
-    page = PAGE.format(
+    button = f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: rate movies, and see what it recommends</a></p>'
+    text = PAGE.format(
         title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),
         summary=escape(f"saerec {record['saerec']}; {settings}."),
+        recommender=button if (folder / RECOMMENDER_PAGE).exists() else "",
         notebooks="\n".join(rows),
         scores=scores,
         files="\n".join(f'<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>' for name, what in files),
     )
     index = folder / "index.html"
-    save_atomically(index, lambda part: part.write_text(page, encoding="utf-8"))
+    save_atomically(index, lambda part: part.write_text(text, encoding="utf-8"))
     return index

@@ -23,6 +23,7 @@ ORDER = [
     "original",
     "prediction",
     "recommender",
+    "page",
     "peers",
     "plots",
     "series",

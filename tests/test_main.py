@@ -119,7 +119,7 @@ def test_the_columns_of_a_file_are_parameters(monkeypatch):
     assert asked["parameters"] == own | {"seed": "3"}
 
 
-@pytest.mark.parametrize("command", ["fetch", "run", "recommend"])
+@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -335,6 +335,34 @@ class TestRecommend:
                 best = max(liked, key=liked.get)
                 assert because == best if liked[best] > 0 else because is pd.NA
 
+    def test_explain_gives_the_influence_of_every_rating_and_begins_with_the_reason(self, rec):
+        for user, item, reason in rec.recommend(k=2)[["user_id", "item_id", "because_item_id"]].itertuples(index=False):
+            explained = rec.explain(user, item)
+            assert list(explained.columns) == ["item_id", "rating", "influence"]
+            assert explained["influence"].is_monotonic_decreasing
+            given = rec.ratings.to_frame().query("user_id == @user").set_index("item_id")["rating"]
+            assert explained.set_index("item_id")["rating"].sort_index().equals(given.sort_index())
+            liked = explained[(explained["rating"] >= given.mean()) & (explained["influence"] > 0)]
+            assert liked["item_id"].head(1).tolist() == ([] if reason is pd.NA else [reason])
+
+    def test_influences_of_a_row_per_item_add_up_to_the_taste_of_somebody_new(self, parts):
+        rec = quick().fit(*parts[:2])
+        user, target = rec.user_ids[0], rec.item_ids[1]
+        given = rec.ratings.to_frame().query("user_id == @user")
+        cols, values = rec.item_ids.get_indexer(given["item_id"]), given["rating"].to_numpy()
+        (predictor,) = rec.predictors
+        bias = rec.baseline.new_user_bias(cols, values)
+        taste = predictor.new_user_scores(cols, values) - predictor.mean_user
+        taste -= rec.baseline.predict(np.array(-1), np.arange(rec.ratings.n_items)) + np.float32(bias)
+        assert rec.explain(user, target)["influence"].sum() == pytest.approx(taste[1], abs=1e-5)
+
+    def test_explain_knows_who_has_no_ratings_and_what_is_unknown(self, unrefitted):
+        assert unrefitted.explain(1000, unrefitted.item_ids[3]).empty
+        with pytest.raises(KeyError, match="user 1 was not in the data"):
+            unrefitted.explain(1, unrefitted.item_ids[3])
+        with pytest.raises(KeyError, match="item 11 was not in the data"):
+            unrefitted.explain(1000, 11)
+
     def test_who_has_no_training_ratings_is_given_no_reason(self, unrefitted):
         assert unrefitted.recommend([1000], k=3)["because_item_id"].isna().all()
 

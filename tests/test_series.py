@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import saerec
 from saerec import series
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
@@ -143,6 +144,19 @@ def test_a_failure_names_notebook_cell_and_reason_and_leaves_no_index(notebooks,
     ):
         series.run(out=tmp_path / "run", parameters={"divisor": 0}, progress=False)
     assert not (tmp_path / "run" / "index.html").exists()
+
+
+def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, tmp_path, monkeypatch, tastes):
+    monkeypatch.setattr(series, "_execute", lambda *_: None)
+    monkeypatch.setattr(series, "_write_html", lambda *_: None)
+    link = 'href="recommender.html"'
+    index = series.run(out=tmp_path, only=["02_second"], progress=False)
+    assert link not in index.read_text(encoding="utf-8") and not (tmp_path / "recommender.html").exists()
+    saerec.Recommender(hidden_dims=(4,), n_epochs=1, rank_by="rating").fit(tastes).save(tmp_path / "model")
+    tastes.to_parquet(tmp_path / "ratings.parquet")
+    tastes[["item_id"]].assign(title="T").to_parquet(tmp_path / "movies.parquet")
+    index = series.run(out=tmp_path, only=["02_second"], progress=False)
+    assert link in index.read_text(encoding="utf-8") and (tmp_path / "recommender.html").exists()
 
 
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):

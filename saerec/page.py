@@ -1,0 +1,184 @@
+"""One web page with the whole model inside: a visitor rates movies, and the list changes as they do.
+
+The page is `page.html` with a recommender in it. It computes what `Recommender` computes, in JavaScript, and asks no
+network for anything, so it works from disk and offline.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from saerec.choice import INPUT_LENGTH
+from saerec.files import save_atomically
+from saerec.prediction import ItemPredictor
+from saerec.ratings import RatingMatrix
+from saerec.recommender import Recommender
+
+TEMPLATE = Path(__file__).with_name("page.html")
+PLACE = "{{model}}"  # in the template
+MOST_STEPS = 100  # of the control that gives stars
+WHOLE = 2**15 - 1  # the largest number of 16 bits
+
+
+def write_page(
+    path: str | os.PathLike,
+    recommender: Recommender,
+    movies: pd.DataFrame | None = None,
+    *,
+    seen: Iterable[pd.DataFrame] = (),
+    rmse: Mapping[str, float] = {},
+    source: str = "",
+    n_users: int = 1000,
+    seed: int = 0,
+) -> Path:
+    """Write a web page in which `recommender` runs, for visitors and for users of the data; its path.
+
+    Weights are rounded to 16 bits, whole multiples of a step that every row of a matrix chooses, which on MovieLens
+    latest-small moves no prediction by more than 0.0001 stars.
+
+    Parameters
+    ----------
+    path : path
+        The file, HTML.
+    recommender : Recommender
+        Fitted.
+    movies : DataFrame, optional
+        With the columns item_id and title, which MovieLens ends with the year. What has no title goes by its id.
+    seen : several DataFrames
+        More (user_id, item_id) pairs never to recommend, as of `Recommender.recommend`.
+    rmse : mapping of a model's name to its error on test ratings, stars
+        The page quotes "saerec" beside "regularised biases".
+    source : str
+        A sentence for the foot of the page: where the ratings come from.
+    n_users : int
+        How many users can be looked up; of more, so many are drawn at random, and the page says so. With 500 hidden
+        units a user takes about 2 KB of the file, an item 3.
+    seed : int
+        Of that draw.
+    """
+    if n_users < 0:
+        raise ValueError(f"n_users must not be negative, but is {n_users}")
+    ratings, baseline = recommender.ratings, recommender.baseline
+    rows = np.arange(ratings.n_users)
+    if n_users < len(rows):
+        rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
+    (low, high), choice = ratings.scale, recommender.choice
+    content = {
+        "about": _about(ratings, rmse, len(rows)),
+        "source": source,
+        "scale": {"low": low, "high": high, "step": _step(ratings), "unit": ratings.unit},
+        "mean": baseline.mean,
+        "shrinkage": baseline.shrinkage,
+        "mask_weight": recommender.mask_weight,
+        "titles": _titles(recommender.item_ids, movies),
+        "item_bias": _packed(baseline.item_bias),
+        "counts": _packed(ratings.item_counts.astype(np.uint32)),
+        "users": _users(recommender, rows, seen),
+        "predictors": [_predictor(predictor, rows) for predictor in recommender.predictors],
+        "choice": None if choice is None else _network(choice.model),
+        "choice_input": INPUT_LENGTH,
+        "weight": 0 if recommender.rank_by == "rating" else 1,
+    }
+    # Escaped, nothing inside can end the script element that holds it.
+    text = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, json.dumps(content).replace("<", "\\u003c"), 1)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _about(ratings: RatingMatrix, rmse: Mapping[str, float], n_users: int) -> list[str]:
+    """The sentences at the top and at the choice of a user."""
+    text = (
+        f"A small neural network, an autoencoder, has learnt from {ratings.n_ratings:,} ratings of "
+        f"{ratings.n_items:,} movies by {ratings.n_users:,} people which tastes go together. "
+        "It runs inside this page: what you enter stays here."
+    )
+    if {"saerec", "regularised biases"} <= set(rmse):
+        text += (
+            f" On ratings that it had never seen it is off by {rmse['saerec']:.2f} stars (root mean square); "
+            f"averages of movies and people are off by {rmse['regularised biases']:.2f}."
+        )
+    every = f"all {n_users:,}" if n_users == ratings.n_users else f"{n_users:,} of {ratings.n_users:,}, drawn at random"
+    return [text, f"People of the study: {every}."]
+
+
+def _titles(item_ids: pd.Index, movies: pd.DataFrame | None) -> list[str]:
+    titles = pd.Series(item_ids.astype(str), index=item_ids)
+    if movies is not None:
+        known = movies.drop_duplicates("item_id").set_index("item_id")["title"]
+        titles = known.reindex(item_ids).fillna(titles).astype(str)
+    return titles.tolist()
+
+
+def _step(ratings: RatingMatrix) -> float:
+    """The step of the scale: the usual distance between neighbouring ratings that occur, stars."""
+    low, high = ratings.scale
+    usual = np.median(np.diff(np.unique(ratings.csr.data))) if high > low else 1.0
+    n_steps = max(1, min(round((high - low) / usual), MOST_STEPS))
+    return (high - low) / n_steps or 1.0
+
+
+def _users(recommender: Recommender, rows: np.ndarray, seen: Iterable[pd.DataFrame]) -> dict:
+    """Of the users at `rows`: id, bias, ratings, and what is not to be recommended to them."""
+    ratings = recommender.ratings
+    pairs = pd.concat([recommender.seen.to_frame(), *seen])[["user_id", "item_id"]]
+    row, col = ratings.positions(pairs["user_id"], pairs["item_id"])
+    known = (row >= 0) & (col >= 0)
+    flags = np.ones(known.sum(), dtype=bool)
+    all_seen = sparse.coo_array((flags, (row[known], col[known])), shape=ratings.shape).tocsr()[rows]
+    rated, smallest = ratings.csr[rows], np.min_scalar_type(ratings.n_items)
+    return {
+        "ids": [str(user_id) for user_id in ratings.user_ids[rows]],
+        "bias": _packed(recommender.baseline.user_bias[rows]),
+        "starts": _packed(rated.indptr.astype(np.uint32)),
+        "cols": _packed(rated.indices.astype(smallest)),
+        "values": _packed(rated.data),
+        "seen_starts": _packed(all_seen.indptr.astype(np.uint32)),
+        "seen": _packed(all_seen.indices.astype(smallest)),
+    }
+
+
+def _predictor(predictor, rows: np.ndarray) -> dict:
+    """What the page needs of an `ItemPredictor` or a `UserPredictor`; outputs in stars."""
+    if not isinstance(predictor, ItemPredictor):
+        return {"kind": "user", "network": _network(predictor.model, predictor.rows.unit)}
+    weights = predictor.weights[rows]
+    return {
+        "kind": "item",
+        "ridge": predictor.ridge,
+        "codes": _rounded(predictor.centred_codes),
+        "mean_user": _packed(predictor.mean_user),
+        "weights": _rounded(weights),
+        # The codes are centred: what their mean adds belongs to the user.
+        "bias": _packed(predictor.bias[rows] + weights @ predictor.codes.mean(axis=0)),
+    }
+
+
+def _network(model, unit: float = 1.0) -> dict:
+    """The layers of an `SAE`, the first weights by input, the output times `unit`."""
+    state = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    names = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
+    weights, biases = ([state[f"{name}.{part}"] for name in names] for part in ("weight", "bias"))
+    weights[0], weights[-1], biases[-1] = weights[0].T, weights[-1] * unit, biases[-1] * unit
+    return {"weights": [_rounded(weight) for weight in weights], "biases": [_packed(bias) for bias in biases]}
+
+
+def _rounded(matrix: np.ndarray) -> dict:
+    """A matrix in 16 bits a number: whole multiples of a step for each row."""
+    step = (np.maximum(np.abs(matrix).max(axis=1), np.finfo(np.float32).tiny) / WHOLE).astype(np.float32)
+    whole = np.rint(matrix / step[:, None]).clip(-WHOLE, WHOLE).astype(np.int16)
+    return {"n_cols": matrix.shape[1], "step": _packed(step), "whole": _packed(whole)}
+
+
+def _packed(array: np.ndarray) -> dict:
+    """An array as the page reads it: little-endian, in base64."""
+    kind = {"u": "Uint", "i": "Int", "f": "Float"}[array.dtype.kind]
+    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    return {"type": f"{kind}{8 * array.dtype.itemsize}Array", "data": base64.b64encode(data).decode("ascii")}

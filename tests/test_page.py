@@ -1,0 +1,358 @@
+"""The web page with the model inside: what it shows is what Python says, it is whole, it is safe, and it is usable.
+
+The tests with a browser need playwright (of the extra `test`) and a Chromium or Chrome that is installed; playwright's
+own is not downloaded.
+"""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import saerec
+from saerec import page, series
+from saerec.__main__ import main
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+HOSTILE = '</script><img src=x onerror="document.title=1"> & "quoted" {{model}}'
+
+
+@pytest.fixture(scope="module")
+def parts(movielens):
+    """Train, valid and test of a few users and movies of the shipped data."""
+    return saerec.split_ratings(saerec.top_users_and_items(movielens.ratings, n_users=120, n_items=150))
+
+
+@pytest.fixture(scope="module")
+def make(parts, tmp_path_factory, movielens):
+    """A fitted recommender and its page, each made once."""
+    made = {}
+
+    def make(**settings):
+        name = "-".join(map(str, settings.values())) or "default"
+        if name not in made:
+            train, valid, test = parts
+            settings = {"n_epochs": 8, "hidden_dims": (24,), "ridge": 0.5} | settings  # a ridge that tells
+            rec = saerec.Recommender(**settings).fit(train, valid)
+            path = tmp_path_factory.mktemp("page") / "recommender.html"
+            made[name] = rec, saerec.write_page(path, rec, movielens.movies, seen=[test])
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("neither Chromium nor Chrome is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page without a network; afterwards nothing may have been asked of one, nor an error reported."""
+    context = browser.new_context(offline=True, viewport={"width": 360, "height": 700})
+    tab = context.new_page()
+    asked, said = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+
+    def open_page(path):
+        tab.goto(path.as_uri())
+        return tab
+
+    yield open_page
+    context.close()
+    assert said == [] and {url.partition(":")[0] for url in asked} <= {"file", "data"}
+
+
+def content_of(path) -> dict:
+    """What the page was given: the JSON inside."""
+    html = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="model">(.*?)</script>', html, re.DOTALL)[1])
+
+
+# By keyboard, in a browser
+
+
+def rate(tab, title, col, rating, *, by_key):
+    """Find a movie by its title and give it stars, 0.5 to 5, from the search field and back there.
+
+    Not by key, what is typed and the stars arrive at once, which is faster.
+    """
+    if by_key:
+        tab.keyboard.type(title)
+    else:
+        tab.keyboard.insert_text(title)
+    cols = tab.eval_on_selector_all("#found [role=option]", "options => options.map(option => +option.dataset.col)")
+    for _ in range(cols.index(col)):
+        tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    if by_key:
+        tab.keyboard.press("Home" if rating < 2.75 else "End")
+        for _ in range(round(2 * min(rating - 0.5, 5 - rating))):
+            tab.keyboard.press("ArrowRight" if rating < 2.75 else "ArrowLeft")
+    else:
+        tab.locator("#rated input").first.fill(str(rating))
+    tab.keyboard.press("Enter")
+
+
+def listed(tab) -> pd.DataFrame:
+    """The list on the page: col, stars, n_ratings, and the reasons with what each added."""
+    rows = tab.eval_on_selector_all(
+        "#best tbody tr",
+        """rows => rows.map(row => ({
+            col: +row.dataset.col, n_ratings: +row.lastElementChild.textContent,
+            stars: +row.querySelector("data").value, shown: row.querySelector("data").textContent,
+            reasons: [...row.querySelectorAll("cite")].map(cite =>
+                [cite.textContent, parseFloat(cite.nextSibling.data.slice(2))]),
+        }))""",
+    )
+    return pd.DataFrame(rows)
+
+
+def assert_same(on_page, expected, rec):
+    """The same items in the same order, but where keys are within 0.01, with the same stars within 0.01."""
+    expected = expected.assign(col=rec.item_ids.get_indexer(expected["item_id"]))
+    key = expected["score"] / rec.ratings.unit
+    if rec.rank_by != "rating":
+        key += np.log(expected["chance"]) if rec.choice else np.log1p(expected["n_ratings"]) / 2
+    key = pd.Series(key.to_numpy(), index=expected["col"])
+    by_col, top = expected.set_index("col"), expected["col"].head(10).to_numpy()
+    assert len(on_page) == len(top)
+    np.testing.assert_allclose(key[on_page["col"]], key[top], rtol=0, atol=0.01)
+    wanted = by_col.loc[on_page["col"]]
+    np.testing.assert_allclose(on_page["stars"], wanted["score"], rtol=0, atol=0.01)
+    assert (on_page["shown"] == on_page["stars"].map("{:.2f}".format)).all()
+    assert (on_page["n_ratings"].to_numpy() == wanted["n_ratings"].to_numpy()).all()
+    reasons = [row[0][0] if row else None for row in on_page["reasons"]]
+    told = [None if pd.isna(title) else title for title in wanted["because_title"]]
+    assert np.mean([a == b for a, b in zip(reasons, told)]) >= 0.8  # near-ties may go either way
+
+
+every_layout = pytest.mark.parametrize(
+    ("settings", "n"),
+    [
+        ({"orientation": "item"}, 50),
+        ({"orientation": "user", "hidden_dims": (16, 8, 16), "rank_by": "popularity"}, 5),
+        ({"orientation": "both", "refit": False}, 5),
+        ({"orientation": "mean"}, 5),
+        ({"orientation": "item", "rank_by": "rating", "refit": False}, 5),
+    ],
+    ids=["item", "user", "both", "mean", "rating"],
+)
+
+
+@every_layout
+def test_visitors_who_rate_by_keyboard_get_what_recommend_new_says(make, opened, movielens, settings, n):
+    rec, path = make(**settings)
+    titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
+    for visitor in range(n // 5):
+        tab = opened(path)
+        tab.focus("#search")
+        ratings = {}
+        for col in rng.choice(len(rec.item_ids), 5, replace=False):
+            assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
+            item_id, rating = rec.item_ids[col], rng.integers(1, 11) / 2
+            rate(tab, titles[item_id], col, rating, by_key=visitor == 0)
+            ratings[item_id] = rating
+        assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
+
+
+@every_layout
+def test_users_get_what_recommend_says_and_the_reasons_of_explain(make, opened, movielens, parts, settings, n):
+    rec, path = make(**settings)
+    item_of = pd.Series(movielens.movies["item_id"].to_numpy(), index=movielens.movies["title"])
+    tab = opened(path)
+    for row in np.random.default_rng(n).choice(len(rec.user_ids), n, replace=False):
+        user_id = rec.user_ids[row]
+        tab.select_option("#person", str(row))
+        on_page = listed(tab)
+        assert_same(on_page, rec.recommend([user_id], k=None, movies=movielens.movies, seen=parts[2]), rec)
+        seen = pd.concat(parts).query("user_id == @user_id")["item_id"]
+        assert not set(rec.item_ids[on_page["col"]]) & set(seen)
+        col, reasons = on_page.loc[0, ["col", "reasons"]]
+        influence = rec.explain(user_id, rec.item_ids[col]).set_index("item_id")["influence"]
+        for title, added in reasons:
+            assert influence[item_of[title]] == pytest.approx(added, abs=0.01)
+
+
+def test_the_control_goes_from_predicted_stars_alone_to_what_is_chosen(make, opened, movielens):
+    rec, path = make(orientation="item")
+    tab = opened(path)
+    tab.focus("#weight")
+    assert tab.input_value("#weight") == "1"
+    tab.keyboard.press("Home")
+    expected = rec.recommend_new({}, rank_by="rating")
+    assert list(rec.item_ids[listed(tab)["col"]]) == list(expected["item_id"])
+    assert "Only predicted stars count" in tab.inner_text("#trade")
+    tab.keyboard.press("End")
+    expected = rec.recommend_new({}, k=None)
+    key = expected["score"] + 2 * np.log(expected["chance"])
+    best = expected.loc[key.sort_values(ascending=False, kind="stable").index[:10], "item_id"]
+    assert list(rec.item_ids[listed(tab)["col"]]) == list(best)
+    assert "1.6 times as likely to be chosen" in tab.inner_text("#trade")
+
+
+def test_all_is_labelled_announced_and_within_a_narrow_window(make, opened):
+    tab = opened(make(orientation="item")[1])
+    tab.focus("#search")
+    tab.keyboard.type("star")
+    assert tab.get_attribute("#search", "aria-expanded") == "true"
+    assert tab.locator("#found [aria-selected=true]").count() == 1
+    tab.keyboard.press("Enter")
+    assert tab.get_by_role("slider", name="Stars for Star").get_attribute("aria-valuetext") == "4 of 5 stars"
+    assert tab.get_by_role("status").text_content().startswith("The list has changed. First: ")
+    assert tab.get_by_role("heading", level=1).count() == 1 and tab.get_attribute("html", "lang") == "en"
+    names = tab.evaluate(
+        """[...document.querySelectorAll("input, select, button")].map(one =>
+            one.getAttribute("aria-label") || one.labels[0]?.textContent || one.textContent)"""
+    )
+    assert all(names)
+    assert tab.eval_on_selector_all("th", "all => all.every(th => ['col', 'row'].includes(th.scope))")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    tab.get_by_role("button", name="Remove Star").press("Enter")
+    assert tab.locator("#rated li").count() == 0
+    popular = tab.locator("#popular tbody button").first
+    title = popular.inner_text()
+    popular.press("Enter")
+    assert tab.get_by_role("slider", name=f"Stars for {title}").evaluate("one => one === document.activeElement")
+
+
+def test_a_hostile_title_is_shown_and_not_obeyed(opened, tmp_path, tastes):
+    rec = saerec.Recommender(hidden_dims=(4,), n_epochs=1, rank_by="rating").fit(tastes)
+    movies = pd.DataFrame({"item_id": rec.item_ids, "title": HOSTILE})
+    path = saerec.write_page(tmp_path / "page.html", rec, movies)
+    assert path.read_text(encoding="utf-8").count("</script>") == page.TEMPLATE.read_text("utf-8").count("</script>")
+    assert content_of(path)["titles"] == [HOSTILE] * len(rec.item_ids)
+    tab = opened(path)
+    tab.focus("#search")
+    tab.keyboard.type("<img")
+    tab.keyboard.press("Enter")
+    assert tab.inner_text("#rated li > span:first-child") == HOSTILE and tab.locator("img").count() == 0
+    assert tab.title() == "What to watch next"
+
+
+# Without one
+
+
+def test_the_page_of_the_default_study_is_below_5_mb(movielens, tmp_path):
+    ratings = saerec.top_users_and_items(movielens.ratings)
+    rec = saerec.Recommender(n_epochs=1, batch_size=500, refit=False, rank_by="rating").fit(ratings)
+    rec.choice = saerec.ChoiceModel(n_epochs=1, batch_size=1000).fit(rec.ratings)
+    path = saerec.write_page(tmp_path / "page.html", rec, movielens.movies)
+    assert rec.ratings.shape == (671, 1000) and 4_000_000 < path.stat().st_size < 5_000_000
+
+
+def test_of_many_users_some_are_drawn_and_the_page_says_so(make, tmp_path, movielens):
+    rec, whole = make(orientation="item")
+    paths = [saerec.write_page(tmp_path / f"{i}.html", rec, movielens.movies, n_users=9) for i in range(2)]
+    some, every = content_of(paths[0]), content_of(whole)
+    assert len(some["users"]["ids"]) == 9 < len(every["users"]["ids"]) == len(rec.user_ids)
+    assert some["about"][1].endswith("9 of 120, drawn at random.") and every["about"][1].endswith("all 120.")
+    assert paths[0].read_bytes() == paths[1].read_bytes() and len(paths[0].read_bytes()) < whole.stat().st_size
+    assert content_of(saerec.write_page(tmp_path / "0.html", rec, n_users=0))["users"]["ids"] == []
+    with pytest.raises(ValueError, match="n_users must not be negative, but is -1"):
+        saerec.write_page(tmp_path / "0.html", rec, n_users=-1)
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [([0.5, 1, 1.5, 2, 5], 0.5), ([1, 2, 3, 5], 1), ([-10, 0, 10], 10), ([1, 2, 3, 10 / 3, 4, 5], 1)],
+)
+def test_the_step_is_that_of_the_data(values, step):
+    frame = pd.DataFrame({"user_id": np.arange(len(values)), "item_id": 1, "rating": values})
+    assert page._step(saerec.RatingMatrix.from_frame(frame)) == pytest.approx(step)
+
+
+def test_titles_go_by_id_and_what_has_none_by_its_id():
+    movies = pd.DataFrame({"item_id": [7, 5, 5], "title": ["A (1999)", "B", "C"]})
+    assert page._titles(pd.Index([5, 6, 7]), movies) == ["B", "6", "A (1999)"]
+    assert page._titles(pd.Index(["a"]), None) == ["a"]
+
+
+def test_a_failed_write_leaves_the_page_that_was_there(make, tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("before")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        saerec.write_page(path, make(orientation="item")[0])
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_text_stands_out_in_light_and_in_dark():
+    style = page.TEMPLATE.read_text(encoding="utf-8")
+    schemes = [
+        dict(re.findall(r"--(\w+): #(\w+);", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    pairs = [("ink", "paper"), ("ink", "card"), ("soft", "paper"), ("soft", "card"), ("accent", "wash")]
+    pairs += [("accent", "card"), ("star", "card"), ("card", "accent")]
+    assert len(schemes) == 2
+    for scheme in schemes:
+        light = {name: luminance(color) for name, color in scheme.items()}
+        for pair in pairs:
+            darker, lighter = sorted(light[name] for name in pair)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, pair
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as of WCAG 2, of #rgb or #rrggbb."""
+    digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
+    parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+# From the command line
+
+
+@pytest.fixture
+def run(tmp_path, tastes):
+    """A run's folder, as far as the page needs it."""
+    saerec.Recommender(hidden_dims=(4,), n_epochs=1).fit(tastes).save(tmp_path / "run" / "model")
+    tastes.to_parquet(tmp_path / "run" / "ratings.parquet")
+    item_ids = tastes["item_id"].unique()
+    pd.DataFrame({"item_id": item_ids, "title": "T"}).to_parquet(tmp_path / "run" / "movies.parquet")
+    scores = pd.DataFrame({"model": ["regularised biases", "saerec"], "rmse": [0.911, 0.844]})
+    scores.to_csv(tmp_path / "run" / "scores.csv", index=False)
+    return tmp_path / "run"
+
+
+def test_the_command_writes_the_page_of_a_run_and_says_where(run, tmp_path, capsys):
+    assert main(["page", "--run", str(run)]) == 0
+    assert capsys.readouterr().out == f"open {run / 'recommender.html'}\n"
+    about, _ = content_of(run / "recommender.html")["about"]
+    assert "0.84 stars" in about and "0.91" in about
+    elsewhere = tmp_path / "new" / "page.html"
+    assert main(["page", "--run", str(run), "--out", str(elsewhere), "--n-users", "3"]) == 0
+    assert len(content_of(elsewhere)["users"]["ids"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("model", "is missing: the notebook 03_best_epoch writes it, run that first"),
+        ("movies.parquet", "is missing: the notebook 01_exploration writes it, run that first"),
+        ("", "no such folder; saerec run makes one"),
+    ],
+)
+def test_a_run_that_is_not_finished_is_one_line_and_exit_1(run, capsys, missing, message):
+    (run / missing).rename(run.parent / "away")
+    assert main(["page", "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("saerec: ") and error.endswith(f"{message}\n") and error.count("\n") == 1
+    assert not (run / "recommender.html").exists()
+
+
+def test_only_ratings_of_movielens_are_credited_to_it(run):
+    for dataset, credited in (("data/ml-1m", True), ("shop.csv", False)):
+        (run / "run.json").write_text(json.dumps({"parameters": {"dataset": dataset}}))
+        assert ("Harper" in content_of(series.write_page(run))["source"]) == credited
