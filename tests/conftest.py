@@ -12,6 +12,11 @@ import saerec
 torch.set_num_threads(1)  # the matrices are tiny: threads would mostly wait for each other
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that execute notebooks come first: they take longest, and two processes share the files."""
+    items.sort(key=lambda item: item.get_closest_marker("series") is None)
+
+
 @pytest.fixture(scope="session")
 def tastes() -> Iterator[pd.DataFrame]:
     """About half of 40 users × 24 items, ids with gaps, half stars: two tastes, biases and noise; no row order."""
