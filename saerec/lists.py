@@ -32,7 +32,7 @@ def best_items(
     row, rank, col : ndarrays of shape (N,)
         Rows in order, ranks from 1.
     """
-    below = -keys  # the lowest first
+    below = np.negative(keys, dtype=np.result_type(keys, np.float32))  # the lowest first
     below[np.repeat(np.arange(len(below)), np.diff(seen.indptr)), seen.indices] = np.inf
     place = np.empty(len(item_counts), dtype=np.int64)  # of each column among its equals
     place[np.argsort(-item_counts, kind="stable")] = np.arange(len(item_counts))

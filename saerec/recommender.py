@@ -578,9 +578,9 @@ class Recommender:
         if because:
             nullable = "Int64" if pd.api.types.is_integer_dtype(self.item_ids.dtype) else object
             reasons = []
-            for person, best in enumerate(np.split(col, np.cumsum(lengths)[:-1])):
+            for person, end in enumerate(np.cumsum(lengths)):
                 own = rated[[person]]
-                reasons += self._reasons(best, own.indices, own.data)
+                reasons += self._reasons(col[end - lengths[person] : end], own.indices, own.data)
             found["because_item_id"] = pd.Series(reasons, dtype=nullable)
         return pd.DataFrame(found), lengths
 
