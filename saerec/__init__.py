@@ -26,9 +26,10 @@ Modules, each importing only from those above it:
 - `series`: runs the notebooks (papermill); imported on its own
 """
 
-from saerec.baselines import BiasBaseline, fit_baselines, same_list_for_all
+from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.choice import ChoiceModel
 from saerec.fetch import fetch_movielens
+from saerec.lists import same_list_for_all
 from saerec.metrics import (
     error_by,
     list_scores,

@@ -1,7 +1,6 @@
 """What every score is shown against: the plain means and regularised biases."""
 
 import numpy as np
-import pandas as pd
 
 from saerec.ratings import RatingMatrix
 from saerec.validation import check_fitted
@@ -78,38 +77,6 @@ class BiasBaseline:
         other = BiasBaseline(users=self.items, items=self.users, shrinkage=self.shrinkage, n_sweeps=self.n_sweeps)
         other.mean, other.user_bias, other.item_bias = self.mean, self.item_bias, self.user_bias
         return other
-
-
-def same_list_for_all(ratings: RatingMatrix, item_scores: np.ndarray, k: int = 10) -> pd.DataFrame:
-    """The `k` items of the highest scores for everybody, less what each user has rated: what any list is to beat.
-
-    Parameters
-    ----------
-    ratings : RatingMatrix of shape (U, I)
-    item_scores : ndarray of shape (I,)
-        Such as ``ratings.item_counts``, for the most popular. Of equals the item with more ratings comes first.
-
-    Returns
-    -------
-    DataFrame
-        user_id, rank (from 1) and item_id.
-    """
-    order = ratings.popular_first[np.argsort(-item_scores[ratings.popular_first], kind="stable")]
-    lists = []
-    for rows in np.array_split(np.arange(ratings.n_users), -(-ratings.n_users // 1000)):
-        unseen = ~ratings.dense(rows)[1][:, order]  # (B, I)
-        row, place = np.nonzero(unseen & (unseen.cumsum(axis=1) <= k))
-        rank = unseen.cumsum(axis=1)[row, place]
-        lists.append(
-            pd.DataFrame(
-                {
-                    "user_id": ratings.user_ids[rows[row]],
-                    "rank": rank,
-                    "item_id": ratings.item_ids[order[place]],
-                }
-            )
-        )
-    return pd.concat(lists, ignore_index=True)
 
 
 def fit_baselines(train: RatingMatrix, *, shrinkage: float = 5.0) -> dict[str, BiasBaseline]:

@@ -61,18 +61,27 @@ class SAE(nn.Module):
                 nn.init.xavier_uniform_(layer.weight, gain=output_gain if layer is self.output else 1.0)
                 nn.init.zeros_(layer.bias)
 
+    @property
+    def first_layers(self) -> list[nn.Linear]:
+        """What reads the rows."""
+        return [self.hidden[0]]
+
     def forward(self, x: Tensor) -> Tensor:
         """Reconstructed rows: (B, n_items) float32 from (B, n_items + n_features) float32."""
         code = self.hidden(x)  # (B, n_items + n_features) -> (B, H)
         return self.output(code)  # (B, H) -> (B, n_items)
 
-    def leave_one_out(self, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        """The outputs at N cells, each from its row of `x` with that cell set to 0: (N,) float32.
+    def code(self, x: Tensor, features: Tensor) -> Tensor:
+        """The last hidden layer: (B, H), from rows (B, n_items), dense or CSR, and features (B, n_features)."""
+        return self.hidden[1:](enter(self.hidden[0], x, features))
+
+    def leave_one_out(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:
+        """The outputs at N cells, each from its row of `x` without that cell, which holds values[n]: (N,) float32.
 
         A cell enters the first layer as one term of a sum, so it is taken from the sum and nothing before is repeated.
         """
         first, *later = self.hidden
-        code = first(x)[rows] - first.weight.T[cols] * x[rows, cols, None]  # (N, H)
+        code = enter(first, x, features)[rows] - first.weight.T[cols] * values[:, None]  # (N, H)
         for layer in later:
             code = layer(code)
         return (code * self.output.weight[cols]).sum(dim=1) + self.output.bias[cols]
@@ -116,29 +125,43 @@ class TwoEncoderSAE(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
         nn.init.xavier_uniform_(self.mixing, gain=output_gain)
 
+    @property
+    def first_layers(self) -> list[nn.Linear]:
+        """What reads the rows, and what reads the columns."""
+        return [self.users[0], self.items[0]]
+
     def forward(self, users: Tensor, items: Tensor, features: Tensor) -> Tensor:
-        """The outputs (B, I), from users' rows, (B, I), all items' rows, (I, U), dense or CSR, and features, (I, F)."""
-        return self.users(users) @ self.output_weights(items, features).T + self.bias
+        """The outputs (B, I), from users' rows, (B, I), all items' rows, (I, U), dense or CSR, and their features."""
+        return self.code(users) @ self.output_weights(items, features).T + self.bias
+
+    def code(self, users: Tensor) -> Tensor:
+        """The users' codes: (B, H)."""
+        return self.users[1:](enter(self.users[0], users))
 
     def output_weights(self, items: Tensor, features: Tensor) -> Tensor:
         """The codes of the items, as output weights of a user autoencoder: (I, H)."""
-        code = self._enter(items, features)
-        for layer in self.items[1:]:
-            code = layer(code)
+        code = self.items[1:](enter(self.items[0], items, features))
         return code @ self.mixing.T / len(self.mixing) ** 0.5
 
     def leave_one_out(
-        self, users: Tensor, items: Tensor, features: Tensor, rows: Tensor, cols: Tensor, positions: Tensor
+        self,
+        users: Tensor,
+        items: Tensor,
+        features: Tensor,
+        rows: Tensor,
+        cols: Tensor,
+        values: Tensor,
+        positions: Tensor,
     ) -> Tensor:
         """The outputs at cells (rows[n], cols[n]) of `users`, as if neither the user nor the item had that cell: (N,).
 
-        `positions`, (B,), says which of all users the rows of `users` are.
+        The cell holds values[n] in both rows. `positions`, (B,), says which of all users the rows of `users` are.
         """
         first_user, *later_user = self.users
         first_item, *later_item = self.items
-        value = users[rows, cols, None]  # the same in both rows
-        user = first_user(users)[rows] - first_user.weight.T[cols] * value  # (N, H)
-        item = self._enter(items, features)[cols] - first_item.weight.T[positions[rows]] * value  # (N, H)
+        value = values[:, None]
+        user = enter(first_user, users)[rows] - first_user.weight.T[cols] * value  # (N, H)
+        item = enter(first_item, items, features)[cols] - first_item.weight.T[positions[rows]] * value  # (N, H)
         for layers in zip(later_user, later_item):
             user, item = (layer(code) for layer, code in zip(layers, (user, item)))
         return (user @ self.mixing * item).sum(dim=1) / len(self.mixing) ** 0.5 + self.bias
@@ -154,7 +177,25 @@ class TwoEncoderSAE(nn.Module):
         model.output.bias.fill_(self.bias.item())
         return model
 
-    def _enter(self, items: Tensor, features: Tensor) -> Tensor:
-        """What enters the items' hidden units: (I, H)."""
-        first, n_users = self.items[0], items.shape[1]
-        return items @ first.weight[:, :n_users].T + features @ first.weight[:, n_users:].T + first.bias
+
+def enter(layer: nn.Linear, x: Tensor, features: Tensor | None = None) -> Tensor:
+    """What enters the units of a first layer: (B, H), from rows (B, n), dense or CSR, and features (B, F), if any.
+
+    Of a sparse row the observed columns alone are read: as a bag of columns, each with its own vector of H weights.
+    """
+    weight = layer.weight[:, : x.shape[1]]
+    if x.layout == torch.sparse_csr:
+        bags = {"offsets": x.crow_indices(), "include_last_offset": True, "mode": "sum"}
+        entering = nn.functional.embedding_bag(x.col_indices(), weight.T, per_sample_weights=x.values(), **bags)
+        entering = entering + layer.bias
+    else:
+        entering = nn.functional.linear(x, weight, layer.bias)
+    if features is None or features.shape[1] == 0:
+        return entering
+    return entering + features @ layer.weight[:, x.shape[1] :].T
+
+
+def store_by_column(model: "SAE | TwoEncoderSAE") -> None:
+    """Store the weights of the first layers column after column, as sparse rows read them; their values stay."""
+    for layer in model.first_layers:
+        layer.weight.data = layer.weight.data.T.contiguous().T

@@ -22,6 +22,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from saerec.baselines import TINY, BiasBaseline
+from saerec.lists import make_lists
 from saerec.metrics import list_scores, rmse
 from saerec.model import SAE
 from saerec.original import predict_original, train_original
@@ -287,12 +288,8 @@ def _fitted(ratings: RatingMatrix, scores: Callable[[], np.ndarray], *, stars: b
         return np.where((rows >= 0) & (cols >= 0), scores()[rows, cols], biases).clip(*ratings.scale)
 
     def recommend(k):
-        order = ratings.popular_first  # of equals the item with more ratings comes first
-        unseen = np.where(ratings.dense(np.arange(ratings.n_users))[1], -np.inf, scores())[:, order]
-        best = np.argsort(-unseen, axis=1, kind="stable")[:, :k]  # (U, k)
-        row, place = np.nonzero(np.isfinite(np.take_along_axis(unseen, best, axis=1)))
-        user_ids, item_ids = ratings.user_ids[row], ratings.item_ids[order[best[row, place]]]
-        return pd.DataFrame({"user_id": user_ids, "rank": place + 1, "item_id": item_ids})
+        every = scores()
+        return make_lists(ratings, lambda rows: every[rows], k)
 
     return Fitted(predict if stars else None, recommend)
 

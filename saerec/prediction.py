@@ -12,7 +12,7 @@ import torch
 from saerec.baselines import BiasBaseline
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
-from saerec.training import Batch, RatingRows
+from saerec.training import Batch, Cells, RatingRows
 
 
 class UserPredictor:
@@ -33,11 +33,11 @@ class UserPredictor:
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Predictions of all items for the users at `rows`: (B, I) float32, stars."""
-        return self.rows.predict(self.model, self.rows.batch(rows)).cpu().numpy()
+        return self.rows.predict(self.model, self.rows.batch(rows))
 
     def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """Predictions of all items for somebody who gave `ratings` to the items at `cols`: (I,) float32, stars."""
-        return self.rows.predict(self.model, self._new_user_batch(cols, ratings))[0].cpu().numpy()
+        return self.rows.predict(self.model, *self._new_user(cols, ratings))[0]
 
     @torch.no_grad()
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -48,9 +48,11 @@ class UserPredictor:
         """
         self.model.eval()
         first, *later = self.model.hidden
-        x = self.rows.network_input(self._new_user_batch(cols, ratings))  # (1, I)
-        entering = first(x)  # (1, H)
-        without = entering - first.weight[:, cols].T * x[0, cols, None]  # (n, H)
+        batch, _ = self._new_user(cols, ratings)
+        values = batch.deviations + self.rows.mask_weight  # (n,)
+        share = first.weight[:, cols].T * values[:, None]  # (n, H), of each rating in what enters
+        entering = share.sum(dim=0, keepdim=True) + first.bias  # (1, H)
+        without = entering - share  # (n, H)
         outputs = []
         for hidden in (entering, without):
             for layer in later:
@@ -61,14 +63,16 @@ class UserPredictor:
         known = self.rows.ratings.item_counts[targets] > 0
         return np.where(known, moved.cpu().numpy(), 0)
 
-    def _new_user_batch(self, cols: np.ndarray, ratings: np.ndarray) -> Batch:
-        n_items = self.rows.ratings.n_items
-        bias = self.baseline.new_user_bias(cols, ratings)
-        offset = torch.from_numpy(self.baseline.predict(np.array([[-1]]), np.arange(n_items))) + bias  # (1, I)
-        values, observed = torch.zeros(1, n_items), torch.zeros(1, n_items, dtype=torch.bool)
-        values[0, cols] = torch.from_numpy(np.asarray(ratings, dtype=np.float32))
-        observed[0, cols] = True
-        return Batch(*(tensor.to(self.rows.device) for tensor in (values, observed, offset, torch.zeros(1, 0))))
+    def _new_user(self, cols: np.ndarray, ratings: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """Their row, and what the biases say of all items: (1, I), stars."""
+        bias = np.float32(self.baseline.new_user_bias(cols, ratings))
+        offset = self.baseline.predict(np.array([[-1]]), np.arange(self.rows.ratings.n_items)) + bias
+        deviations = (np.asarray(ratings, dtype=np.float32) - offset[0, cols]) / np.float32(self.rows.unit)
+        cells = Cells(torch.tensor([0, len(cols)]), torch.from_numpy(np.asarray(cols, dtype=np.int64)))
+        device = self.rows.device
+        return Batch(
+            cells.to(device), torch.from_numpy(deviations).to(device), torch.zeros(1, 0, device=device)
+        ), offset
 
 
 class MeanPredictor:
@@ -127,7 +131,7 @@ class ItemPredictor:
         model.eval()
         positions = np.arange(rows.ratings.n_users)
         chunks = np.array_split(positions, max(1, len(positions) // 256))
-        return torch.cat([model.hidden(rows.network_input(rows.batch(chunk))).cpu() for chunk in chunks]).numpy()
+        return torch.cat([rows.ends(model, rows.batch(chunk))[0].cpu() for chunk in chunks]).numpy()
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Predictions of all items for the users at `rows`: (B, I) float32, stars."""

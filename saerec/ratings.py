@@ -125,11 +125,6 @@ class RatingMatrix:
         lowest, highest = self.scale
         return lowest + (highest - lowest) * 7 / 9
 
-    @cached_property
-    def popular_first(self) -> np.ndarray:
-        """The columns by number of ratings, most first, of equals the lower first: ndarray of shape (I,), int64."""
-        return np.argsort(-self.item_counts, kind="stable")
-
     def positions(self, user_ids: Iterable, item_ids: Iterable) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of ids: two ndarrays, int64, -1 where an id is unknown.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import itertools
 import json
 import os
 import warnings
@@ -20,6 +19,7 @@ from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
 from saerec.files import save_atomically
+from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
@@ -35,7 +35,6 @@ from saerec.validation import (
 
 FORMAT = 1  # of the files that `save` writes
 CSR_PARTS = ("data", "indices", "indptr")
-USERS_AT_A_TIME = 256
 # What is trained for an orientation, and the settings of each.
 LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
 ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 4.0}
@@ -463,19 +462,18 @@ class Recommender:
                 "new there is recommend_new"
             )
         seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
-        lists = []
-        for start in range(0, len(rows), USERS_AT_A_TIME):
+        lists, lengths = [], []
+        for start in range(0, max(len(rows), 1), USERS_AT_A_TIME):  # of nobody: the columns alone
             chunk = rows[start : start + USERS_AT_A_TIME]
-            chances = itertools.repeat(None) if self.choice is None else self.choice.log_chances(chunk)
-            for row, scores, log_chances in zip(chunk, self._predictor.scores(chunk), chances):
-                keys = self._keys(scores, log_chances, rank_by)
-                best = self._best(keys, seen_items[[row]].indices, k, f"user {self.user_ids[row]}")
-                rated = self.ratings.csr[[row]]
-                recommended = self._list(best, scores, log_chances, rated.indices, rated.data, because)
-                recommended.insert(0, "user_id", self.user_ids[np.full(len(best), row)])
-                lists.append(recommended)
-        if not lists:  # of nobody: the columns alone
-            return self.recommend(self.user_ids[:1], k=1, rank_by=rank_by, movies=movies, because=because).head(0)
+            scores = self._predictor.scores(chunk)
+            log_chances = None if self.choice is None else self.choice.log_chances(chunk)
+            of_chunk, length = self._lists(
+                scores, log_chances, seen_items[chunk], self.ratings.csr[chunk], k, rank_by, because
+            )
+            of_chunk.insert(0, "user_id", self.user_ids[np.repeat(chunk, length)])
+            lists.append(of_chunk)
+            lengths.append(length)
+        _warn_of_short_lists(np.concatenate(lengths), [f"user {user_id}" for user_id in user_ids], k)
         return _with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
@@ -532,8 +530,11 @@ class Recommender:
                 )
         scores = self._predictor.new_user_scores(cols, values)
         log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
-        best = self._best(self._keys(scores, log_chances, rank_by), cols, k, "somebody new")
-        return _with_titles(self._list(best, scores, log_chances, cols, values, because), movies)
+        rated = sparse.csr_array((values, cols, [0, len(cols)]), shape=(1, self.ratings.n_items))
+        chances = None if log_chances is None else log_chances[None]
+        found, length = self._lists(scores[None], chances, rated, rated, k, rank_by, because)
+        _warn_of_short_lists(length, ["somebody new"], k)
+        return _with_titles(found, movies)
 
     def explain(self, user_id, item_id) -> pd.DataFrame:
         """What each rating of a user does for the prediction of an item, the most helpful first.
@@ -581,7 +582,7 @@ class Recommender:
         return rank_by
 
     def _keys(self, scores: np.ndarray, log_chances: np.ndarray | None, rank_by: str) -> np.ndarray:
-        """What a list is ordered by: (I,)."""
+        """What lists are ordered by: (B, I)."""
         if rank_by == "rating":
             return scores
         other = log_chances if rank_by == "both" else np.log1p(self.ratings.item_counts) / 2
@@ -589,50 +590,43 @@ class Recommender:
 
     def _seen_items(self, frames: Iterable[pd.DataFrame]) -> sparse.csr_array:
         """What nobody is recommended again: stored where seen, (U, I)."""
-        rows, cols, _ = self.seen.coordinates()
-        pairs = [(rows, cols)]
+        pairs = [self.seen.coordinates()[:2]]
         for frame in frames:
             rows, cols = self.ratings.positions(frame["user_id"], frame["item_id"])
             known = (rows >= 0) & (cols >= 0)
             pairs.append((rows[known], cols[known]))
+        if len(pairs) == 1:
+            return self.seen.csr
         rows, cols = map(np.concatenate, zip(*pairs))
         return sparse.coo_array((np.ones(len(rows), dtype=bool), (rows, cols)), shape=self.seen.shape).tocsr()
 
-    def _best(self, keys: np.ndarray, seen: np.ndarray, k: int | None, whose: str) -> np.ndarray:
-        """The columns of the `k` highest keys that are not in `seen`."""
-        unseen = np.ones(len(keys), dtype=bool)
-        unseen[seen] = False
-        candidates = self.ratings.popular_first[unseen[self.ratings.popular_first]]  # the order in which ties stay
-        best = candidates[np.argsort(-keys[candidates], kind="stable")[:k]]
-        if k is not None and len(best) < k:
-            warnings.warn(f"{whose} has only {len(best)} unseen items, so the list is shorter than k={k}", stacklevel=3)
-        return best
-
-    def _list(
+    def _lists(
         self,
-        best: np.ndarray,
         scores: np.ndarray,
         log_chances: np.ndarray | None,
-        cols: np.ndarray,
-        values: np.ndarray,
+        seen: sparse.csr_array,
+        rated: sparse.csr_array,
+        k: int | None,
+        rank_by: str,
         because: bool,
-    ) -> pd.DataFrame:
-        """The result frame for the columns in `best`, for a person who gave `values` to the items at `cols`."""
-        frame = pd.DataFrame(
-            {
-                "rank": np.arange(1, len(best) + 1),
-                "item_id": self.item_ids[best],
-                "score": scores[best].clip(*self.scale).astype(np.float32),
-                "n_ratings": self.ratings.item_counts[best],
-            }
-        )
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """The lists of B people, one after the other, and how long each is; all that is given has shape (B, I)."""
+        keys = self._keys(scores, log_chances, rank_by)
+        row, rank, col = best_items(keys, seen, self.ratings.item_counts, k)
+        found = {"rank": rank, "item_id": self.item_ids[col]}
+        found["score"] = scores[row, col].clip(*self.scale).astype(np.float32)
         if log_chances is not None:
-            frame.insert(3, "chance", np.exp(log_chances[best]))
+            found["chance"] = np.exp(log_chances[row, col])
+        found["n_ratings"] = self.ratings.item_counts[col]
+        lengths = np.bincount(row, minlength=len(scores))
         if because:
-            reasons = self._reasons(best, cols, values)
             nullable = "Int64" if pd.api.types.is_integer_dtype(self.item_ids.dtype) else object
-            frame["because_item_id"] = pd.Series(reasons, dtype=nullable)
-        return frame
+            reasons = []
+            for person, end in enumerate(np.cumsum(lengths)):
+                own = rated[[person]]
+                reasons += self._reasons(col[end - lengths[person] : end], own.indices, own.data)
+            found["because_item_id"] = pd.Series(reasons, dtype=nullable)
+        return pd.DataFrame(found), lengths
 
     def _reasons(self, best: np.ndarray, cols: np.ndarray, values: np.ndarray) -> list:
         """For each column in `best`, the id of the item whose rating, not below their mean, raised it most."""
@@ -786,6 +780,14 @@ def _part(tensors: dict, prefix: str) -> dict:
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
     if value not in possible:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _warn_of_short_lists(lengths: np.ndarray, people: list[str], k: int | None) -> None:
+    short = np.flatnonzero(lengths < (k or 0))
+    if len(short):
+        more = f", and {len(short) - 1:,} more have less than {k}" if len(short) > 1 else ""
+        text = f"{people[short[0]]} has only {lengths[short[0]]} unseen items{more}, so the list is shorter than k={k}"
+        warnings.warn(text, stacklevel=3)
 
 
 def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:

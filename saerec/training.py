@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from scipy import sparse
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,23 +26,54 @@ from tqdm import tqdm
 
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
-from saerec.metrics import masked_squared_error, rmse
-from saerec.model import SAE, TwoEncoderSAE
+from saerec.metrics import rmse
+from saerec.model import SAE, TwoEncoderSAE, store_by_column
 from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
+SPARSE_BELOW = 0.05  # observed share of all cells
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A few rows of a rating matrix, written out; Tensors of shape (B, I) but for the features."""
+class Cells:
+    """Places in B rows of a matrix, row after row: those of row b are starts[b] to starts[b + 1]."""
 
-    ratings: Tensor  # float32, stars; 0 where unobserved
-    observed: Tensor  # bool
-    offset: Tensor  # float32, stars; what the baseline predicts
-    features: Tensor  # (B, F) float32; what else the network reads of a row
+    starts: Tensor  # (B + 1,) int64
+    cols: Tensor  # (N,) int64
+
+    @property
+    def rows(self) -> Tensor:
+        """(N,) int64."""
+        return torch.repeat_interleave(self.starts.diff())
+
+    def csr(self, values: Tensor, n_cols: int) -> Tensor:
+        """These values there: (B, n_cols), CSR."""
+        shape = (len(self.starts) - 1, n_cols)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            return torch.sparse_csr_tensor(self.starts, self.cols, values, shape, check_invariants=False)
+
+    def dense(self, values: Tensor, n_cols: int) -> Tensor:
+        """These values there and 0 elsewhere: (B, n_cols)."""
+        written_out = values.new_zeros((len(self.starts) - 1) * n_cols)
+        written_out[self.rows * n_cols + self.cols] = values
+        return written_out.view(-1, n_cols)
+
+    def to(self, device: str) -> "Cells":
+        """The same elsewhere."""
+        return Cells(self.starts.to(device), self.cols.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few rows of a rating matrix: what is observed, and what else the network reads."""
+
+    cells: Cells
+    deviations: Tensor  # (N,) float32, units; rating less baseline
+    features: Tensor  # (B, F) float32
     rows: np.ndarray | None = None  # (B,); positions in the matrix, None for somebody new
+    stored: Tensor | None = None  # (N,) int64; positions among all ratings of the matrix
 
 
 class RatingRows:
@@ -64,6 +95,9 @@ class RatingRows:
         0: the network does not see which cells are rated, except where the deviation is not 0.
     features : ndarray of shape (U, F), float32, optional
         What the network reads of each row besides its ratings.
+    sparse : bool, optional
+        Whether the first layer reads, and the last writes, observed cells alone, instead of rows written out. The
+        results are the same but for rounding. Left out: if fewer than `SPARSE_BELOW` of all cells are observed.
     device : str
     """
 
@@ -74,52 +108,90 @@ class RatingRows:
         *,
         mask_weight: float = 2.0,
         features: np.ndarray | None = None,
+        sparse: bool | None = None,
         device: str = "cpu",
     ):
         self.ratings = ratings
         self.baseline = baseline
         self.mask_weight = mask_weight
         self.features = np.zeros((ratings.n_users, 0), dtype=np.float32) if features is None else features
+        self.sparse = ratings.density < SPARSE_BELOW if sparse is None else sparse
         self.device = device
         self.unit = ratings.unit
-        self._known_cols = torch.from_numpy(ratings.item_counts > 0).to(device)
+        rows, cols, values = ratings.coordinates()
+        deviations = (values - self.offset(rows, cols)) / np.float32(self.unit)
+        self._deviations = torch.from_numpy(deviations).to(device)
+
+    def offset(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """What the baseline says of cells: float32, stars."""
+        return np.float32(0) if self.baseline is None else self.baseline.predict(rows, cols)
+
+    def known(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Where the network has a say: bool. Everywhere, if there is no baseline."""
+        if self.baseline is None:
+            return np.ones(np.broadcast_shapes(rows.shape, cols.shape), dtype=bool)
+        return (self.ratings.user_counts[rows] > 0) & (self.ratings.item_counts[cols] > 0)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The rows at these positions."""
-        ratings, observed = map(torch.from_numpy, self.ratings.dense(rows))
-        offset = torch.zeros(1, 1)
-        if self.baseline is not None:
-            offset = torch.from_numpy(self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)))
-        features = torch.from_numpy(self.features[rows])
-        return Batch(*(tensor.to(self.device) for tensor in (ratings, observed, offset, features)), rows)
+        cells, stored = cells_of(self.ratings, rows)
+        stored = stored.to(self.device)
+        features = torch.from_numpy(self.features[rows]).to(self.device)
+        return Batch(cells.to(self.device), self._deviations[stored], features, rows, stored)
 
-    def network_input(self, batch: Batch) -> Tensor:
-        """What the network reads: (B, I + F) float32."""
-        cells = torch.where(batch.observed, (batch.ratings - batch.offset) / self.unit + self.mask_weight, 0.0)
-        return torch.cat([cells, batch.features], dim=1)
+    def ends(self, model: SAE, batch: Batch, input_dropout: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """What the outputs are products of: the rows' codes, (B, H), and output weights, (I, H), and bias, (I,).
 
-    def output(self, model: SAE, batch: Batch, input_dropout: float = 0.0) -> Tensor:
-        """What the network writes: (B, I) float32, units. Of a cell that dropout hides rating and mask go together."""
-        return model(nn.functional.dropout(self.network_input(batch), input_dropout))
+        Of a cell that dropout hides rating and mask go together.
+        """
+        values = nn.functional.dropout(batch.deviations + self.mask_weight, input_dropout)
+        code = model.code(self._rows(batch, values), nn.functional.dropout(batch.features, input_dropout))
+        return code, model.output.weight, model.output.bias
 
-    def left_out(self, model: SAE, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
-        """What the network writes in cells of the batch without reading them: (N,) float32, units."""
-        return model.leave_one_out(self.network_input(batch), rows, cols)
+    def outputs(self, model: nn.Module, batch: Batch, *places: Cells, input_dropout: float = 0.0) -> list[Tensor]:
+        """What the network writes in some cells of the batch: for each of `places` (N,) float32, units."""
+        code, weight, bias = self.ends(model, batch, input_dropout)
+        if self.sparse:
+            n_items = self.ratings.n_items
+            patterns = [cells.csr(torch.zeros_like(cells.cols, dtype=code.dtype), n_items) for cells in places]
+            sums = [torch.sparse.sampled_addmm(pattern, code, weight.T, beta=0.0).values() for pattern in patterns]
+            return [of_cells + bias[cells.cols] for of_cells, cells in zip(sums, places)]
+        written = nn.functional.linear(code, weight, bias).view(-1)
+        return [written.index_select(0, cells.rows * self.ratings.n_items + cells.cols) for cells in places]
 
     @torch.no_grad()
-    def predict(self, model: nn.Module, batch: Batch) -> Tensor:
+    def left_out(self, model: SAE, batch: Batch, sample: Tensor) -> Tensor:
+        """What the network writes in a sample of the batch's cells without reading them: (N,) float32, units."""
+        values = batch.deviations + self.mask_weight
+        cells = batch.cells.rows[sample], batch.cells.cols[sample], values[sample]
+        return model.leave_one_out(self._rows(batch, values), batch.features, *cells)
+
+    @torch.no_grad()
+    def predict(self, model: SAE, batch: Batch, offset: np.ndarray | None = None) -> np.ndarray:
         """Predicted ratings of all columns: (B, I) float32, stars, not clipped.
 
-        Where the row or the column has no rating, what a baseline knows stands alone.
+        Where the row or the column has no rating, what a baseline knows stands alone: `offset`, (B, I), stars, which
+        need not be given but for somebody new.
         """
         model.eval()
-        return batch.offset + torch.where(self.known(batch), self.unit * self.output(model, batch), 0.0)
+        written = nn.functional.linear(*self.ends(model, batch)).cpu().numpy()
+        cols = np.arange(self.ratings.n_items)
+        if offset is None:
+            offset = self.offset(batch.rows[:, None], cols)
+        known = np.ones(written.shape, dtype=bool)
+        if self.baseline is not None:
+            known &= (batch.cells.starts.diff() > 0).cpu().numpy()[:, None] & (self.ratings.item_counts > 0)
+        return offset + np.where(known, np.float32(self.unit) * written, np.float32(0))
 
-    def known(self, batch: Batch) -> Tensor:
-        """Where the network has a say: (B, I) bool. Everywhere, if there is no baseline."""
-        if self.baseline is None:
-            return torch.ones_like(batch.observed)
-        return batch.observed.any(dim=1, keepdim=True) & self._known_cols
+    def rmse(self, ratings: RatingMatrix, outputs: np.ndarray) -> float:
+        """The error of what the network wrote for all of `ratings`, in their order: stars, predictions clipped."""
+        rows, cols, values = ratings.coordinates()
+        deviation = np.where(self.known(rows, cols), np.float32(self.unit) * outputs, np.float32(0))
+        return rmse(values, (self.offset(rows, cols) + deviation).clip(*self.ratings.scale))
+
+    def _rows(self, batch: Batch, values: Tensor) -> Tensor:
+        write = batch.cells.csr if self.sparse else batch.cells.dense
+        return write(values, self.ratings.n_items)
 
 
 class TwoSidedRatings(RatingRows):
@@ -129,7 +201,7 @@ class TwoSidedRatings(RatingRows):
     ----------
     features : ndarray of shape (I, F), float32, optional
         Of the columns.
-    ratings, baseline, mask_weight, device
+    ratings, baseline, mask_weight, sparse, device
         As of `RatingRows`.
     """
 
@@ -137,47 +209,48 @@ class TwoSidedRatings(RatingRows):
         self, ratings: RatingMatrix, baseline: BiasBaseline | None, *, features: np.ndarray | None = None, **options
     ):
         super().__init__(ratings, baseline, **options)
-        rows, cols, values = ratings.coordinates()
-        offset = np.float32(0) if baseline is None else baseline.predict(rows, cols)
-        self._values = torch.from_numpy((values - offset) / np.float32(self.unit) + np.float32(self.mask_weight))
-        self._values = self._values.to(self.device)
-        self._cells = sparse.csr_array((np.arange(len(values)), cols, ratings.csr.indptr), shape=ratings.shape)
-        by_col = self._cells.T.tocsr()
-        self._order, self._col_starts, self._col_rows = (
-            torch.from_numpy(part.astype(np.int64)).to(self.device)
-            for part in (by_col.data, by_col.indptr, by_col.indices)
+        stored = np.arange(ratings.n_ratings), ratings.csr.indices, ratings.csr.indptr
+        by_col = csr_array(stored, shape=ratings.shape).T.tocsr()
+        starts, rows, order = (
+            torch.from_numpy(part.astype(np.int64)) for part in (by_col.indptr, by_col.indices, by_col.data)
         )
+        self._columns, self._order = Cells(starts, rows).to(self.device), order.to(self.device)
         features = np.zeros((ratings.n_items, 0), dtype=np.float32) if features is None else features
         self._col_features = torch.from_numpy(features).to(self.device)
 
-    def output(self, model: TwoEncoderSAE, batch: Batch, input_dropout: float = 0.0) -> Tensor:
+    def ends(self, model: TwoEncoderSAE, batch: Batch, input_dropout: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """As of `RatingRows`."""
-        return model(*self._inputs(batch, input_dropout))
+        values = nn.functional.dropout(self._deviations + self.mask_weight, input_dropout)
+        code = model.code(self._rows(batch, values[batch.stored]))
+        weight = model.output_weights(self._items(values), nn.functional.dropout(self._col_features, input_dropout))
+        return code, weight, model.bias.expand(len(weight))
 
-    def left_out(self, model: TwoEncoderSAE, batch: Batch, rows: Tensor, cols: Tensor) -> Tensor:
+    @torch.no_grad()
+    def left_out(self, model: TwoEncoderSAE, batch: Batch, sample: Tensor) -> Tensor:
         """As of `RatingRows`: hidden from both encoders."""
-        positions = torch.from_numpy(batch.rows).to(self.device)
-        return model.leave_one_out(*self._inputs(batch, 0.0), rows, cols, positions)
+        values = batch.deviations + self.mask_weight
+        inputs = self._rows(batch, values), self._items(self._deviations + self.mask_weight), self._col_features
+        cells = batch.cells.rows[sample], batch.cells.cols[sample], values[sample]
+        return model.leave_one_out(*inputs, *cells, torch.from_numpy(batch.rows).to(self.device))
 
+    @torch.no_grad()
     def as_sae(self, model: TwoEncoderSAE) -> SAE:
         """The trained model as a user autoencoder for these ratings."""
-        return model.as_sae(self._columns(self._values), self._col_features)
+        return model.as_sae(self._items(self._deviations + self.mask_weight), self._col_features)
 
-    def _inputs(self, batch: Batch, input_dropout: float) -> tuple[Tensor, Tensor, Tensor]:
-        values = nn.functional.dropout(self._values, input_dropout)
-        cells = self._cells[batch.rows].tocoo()
-        users = torch.zeros(cells.shape, device=self.device)
-        users[cells.row, cells.col] = values[cells.data]
-        return users, self._columns(values), nn.functional.dropout(self._col_features, input_dropout)
-
-    def _columns(self, values: Tensor) -> Tensor:
+    def _items(self, values: Tensor) -> Tensor:
         """The columns as rows: (I, U), CSR."""
-        shape = self.ratings.shape[::-1]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-            return torch.sparse_csr_tensor(
-                self._col_starts, self._col_rows, values[self._order], shape, check_invariants=False
-            )
+        return self._columns.csr(values[self._order], self.ratings.n_users)
+
+
+def cells_of(ratings: RatingMatrix, rows: np.ndarray) -> tuple[Cells, Tensor]:
+    """The observed cells of some rows, and where among all ratings each is stored, (N,) int64."""
+    indptr = ratings.csr.indptr.astype(np.int64, copy=False)
+    ends = np.cumsum(ratings.user_counts[rows])
+    starts = np.concatenate([[0], ends])
+    stored = np.repeat(indptr[rows] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+    cols = ratings.csr.indices[stored].astype(np.int64, copy=False)
+    return Cells(torch.from_numpy(starts), torch.from_numpy(cols)), torch.from_numpy(stored)
 
 
 def fit(
@@ -188,6 +261,7 @@ def fit(
     baseline: BiasBaseline | None = None,
     mask_weight: float = 2.0,
     features: np.ndarray | None = None,
+    sparse: bool | None = None,
     input_dropout: float = 0.3,
     n_epochs: int = 40,
     batch_size: int = 64,
@@ -219,7 +293,7 @@ def fit(
         With I outputs, and as many more inputs as there are features. Its initial weights are the caller's.
     train, valid : RatingMatrix of shape (U, I)
         With the same ids. Predictions for `valid` are made from the rows of `train`.
-    baseline, mask_weight, features
+    baseline, mask_weight, features, sparse
         See `RatingRows`, and for the features of a TwoEncoderSAE `TwoSidedRatings`.
     input_dropout : float in [0, 1)
         Share of the input's cells hidden in training; the others are scaled up to keep the expected sum (Srivastava et
@@ -279,9 +353,11 @@ def fit(
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     settings["features"] = None if features is None else _fingerprint(features)
     kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
-    data = kind(train, baseline, mask_weight=mask_weight, features=features, device=device)
+    data = kind(train, baseline, mask_weight=mask_weight, features=features, sparse=sparse, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
+    if data.sparse:
+        store_by_column(model)
     optimizer, scheduler = optimizer_and_schedule(
         model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size)
     )
@@ -352,10 +428,9 @@ def _train_epoch(
     order = rows[torch.randperm(len(rows)).numpy()]
     for start in range(0, len(order), batch_size):
         batch = data.batch(order[start : start + batch_size])
-        prediction = batch.offset + data.unit * data.output(model, batch, input_dropout)
-        squared_error, count = masked_squared_error(prediction, batch.ratings, batch.observed)
+        (written,) = data.outputs(model, batch, batch.cells, input_dropout=input_dropout)
         optimizer.zero_grad()
-        (squared_error / (count * data.unit**2)).backward()  # in units, so that AdamW's eps is as small on any scale
+        (written - batch.deviations).square().mean().backward()  # in units: AdamW's eps is as small on any scale
         optimizer.step()
         scheduler.step()
 
@@ -364,31 +439,24 @@ def _train_epoch(
 def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float, float]:
     """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
     model.eval()
-    # Of each training and each validation rating what it is, what is predicted, whether the network has a say.
-    found: tuple[list, list] = ([], [])
+    matrices = [data.ratings] if valid is None else [data.ratings, valid]
+    written: list[list] = [[] for _ in matrices]
     left_out = []  # rating - output, units
     every = -(-data.ratings.n_ratings // N_LEFT_OUT)
     for start in range(0, data.ratings.n_users, batch_size):
         rows = np.arange(start, min(start + batch_size, data.ratings.n_users))
         batch = data.batch(rows)
-        cells = [positions[::every] for positions in batch.observed.nonzero(as_tuple=True)]
-        target = (batch.ratings - batch.offset)[cells[0], cells[1]] / data.unit
-        left_out.append(target - data.left_out(model, batch, *cells))
-        predicted, known = data.predict(model, batch).cpu(), data.known(batch).cpu()
-        dense = [(batch.ratings.cpu(), batch.observed.cpu())]
-        if valid is not None:
-            dense.append(tuple(map(torch.from_numpy, valid.dense(rows))))
-        for ratings, (rating, observed) in zip(found, dense):
-            ratings.append(torch.stack([rating[observed], predicted[observed], known[observed]]))
+        sample = torch.arange(0, len(batch.deviations), every)
+        left_out.append(batch.deviations[sample] - data.left_out(model, batch, sample))
+        places = [cells_of(matrix, rows)[0].to(data.device) for matrix in matrices]
+        for of_matrix, outputs in zip(written, data.outputs(model, batch, *places)):
+            of_matrix.append(outputs.cpu())
     unseen_error = torch.cat(left_out).double().mean().item()
     errors = [math.nan, math.nan]  # without validation ratings, or if training diverged
-    if not math.isfinite(unseen_error):
-        return *errors, unseen_error
-    for i, ratings in enumerate(filter(None, found)):
-        rating, predicted, known = torch.cat(ratings, dim=1)
-        if len(rating):
-            predicted += data.unit * unseen_error * known
-            errors[i] = rmse(rating, predicted.clamp(*data.ratings.scale))
+    if math.isfinite(unseen_error):
+        for i, (matrix, of_matrix) in enumerate(zip(matrices, written)):
+            if matrix.n_ratings:
+                errors[i] = data.rmse(matrix, torch.cat(of_matrix).numpy() + np.float32(unseen_error))
     return *errors, unseen_error
 
 
@@ -421,7 +489,7 @@ def optimizer_and_schedule(
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step, total_steps))
     return optimizer, scheduler
 
@@ -441,7 +509,8 @@ def one_cycle(step: int, total_steps: int) -> float:
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy: `state_dict` is a view, which training would go on changing."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    contiguous = {"memory_format": torch.contiguous_format}
+    return {name: tensor.detach().clone(**contiguous) for name, tensor in model.state_dict().items()}
 
 
 LAST = "last.pt"

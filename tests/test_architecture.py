@@ -16,6 +16,7 @@ ORDER = [
     "fetch",
     "synthetic",
     "baselines",
+    "lists",
     "model",
     "metrics",
     "training",
@@ -32,7 +33,7 @@ ORDER = [
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
-    "torch": {"model", "metrics", "training", "choice", "original", "prediction", "recommender", "peers"},
+    "torch": {"lists", "model", "metrics", "training", "choice", "original", "prediction", "recommender", "peers"},
     "surprise": {"peers"},
     "implicit": {"peers"},
     "cornac": {"peers"},

@@ -82,19 +82,24 @@ def test_one_number_of_hidden_units_is_refused():
         SAE(4, 500)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("hidden_dims", [(5,), (6, 3)])
-def test_left_out_is_as_if_the_cell_had_been_zero(hidden_dims):
+def test_left_out_is_as_if_the_cell_had_been_zero(hidden_dims, dense):
     model = SAE(4, hidden_dims, dropout=0.5, n_features=2).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(3, 6)
+    cells = x[:, :4] if dense else x[:, :4].to_sparse_csr()
     rows, cols = torch.tensor([0, 2, 2, 1]), torch.tensor([3, 0, 1, 1])
     expected = []
     for row, col in zip(rows, cols):
         without = x[row].clone()
         without[col] = 0
         expected.append(model(without)[col])
-    torch.testing.assert_close(model.leave_one_out(x, rows, cols), torch.stack(expected))
+    found = model.leave_one_out(cells, x[:, 4:], rows, cols, x[rows, cols])
+    torch.testing.assert_close(found, torch.stack(expected))
+    torch.testing.assert_close(model.output(model.code(cells, x[:, 4:])), model(x))
 
 
 def test_features_are_read_and_not_written():
@@ -129,7 +134,8 @@ class TestTwoEncoders:
 
     def test_left_out_is_as_if_the_cell_had_been_zero_in_both(self, model):
         rows, cols, positions = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 2]), torch.tensor([4, 2])
-        found = model.leave_one_out(self.x[positions], self.x.T, self.features, rows, cols, positions)
+        values = self.x[positions[rows], cols]
+        found = model.leave_one_out(self.x[positions], self.x.T, self.features, rows, cols, values, positions)
         for row, col, value in zip(positions[rows], cols, found):
             without = self.x.clone()
             without[row, col] = 0

@@ -9,7 +9,7 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 import saerec.training
-from saerec import SAE, BiasBaseline, RatingMatrix, best_epoch, fit
+from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
 from saerec.training import RatingRows, one_cycle
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
@@ -125,13 +125,16 @@ class TestFit:
         rates = [one_cycle(step, total_steps) for step in range(total_steps)]
         assert max(rates) == pytest.approx(1, abs=0.1) and min(rates) > 0
 
-    def test_input_dropout_hides_that_share_of_the_observed_cells(self, case, monkeypatch):
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_input_dropout_hides_that_share_of_the_observed_cells(self, case, monkeypatch, sparse):
         seen = []
         model = new_model(case.train.n_items)
-        model.register_forward_pre_hook(lambda module, args: seen.append(args[0]) if module.training else None)
-        case.fit(model, valid=None, n_epochs=20, batch_size=500, input_dropout=0.4)
+        code = model.code
+        monkeypatch.setattr(model, "code", lambda x, *rest: (model.training and seen.append(x)) or code(x, *rest))
+        case.fit(model, valid=None, n_epochs=20, batch_size=500, input_dropout=0.4, sparse=sparse)
+        assert len(seen) == 20
         observed = sum(case.train.n_ratings for _ in seen)
-        kept = sum(int((x != 0).sum()) for x in seen)
+        kept = sum(int((x.to_dense() != 0).sum()) for x in seen)
         assert kept / observed == pytest.approx(0.6, abs=0.02)
 
     def test_same_seed_same_bits(self, case):
@@ -216,15 +219,17 @@ class TestUnseenError:
         model = new_model(case.train.n_items, n_features=0 if features is None else 2)
         case.fit(model, valid=None, features=features)
         data = RatingRows(case.train, case.baseline, features=features)
-        batch = data.batch(np.arange(case.train.n_users))
-        errors, plain = [], []
-        for row, col in zip(*np.nonzero(batch.observed.numpy())):  # one at a time, the cell truly taken away
-            alone = data.batch(np.array([row]))
-            alone.observed[0, col] = False
-            with torch.no_grad():
-                written = model(data.network_input(alone))[0, col].item()
-            errors.append(batch.ratings[row, col].item() - batch.offset[row, col].item() - written)
-            plain.append(batch.ratings[row, col].item() - data.predict(model, batch)[row, col].item())
+        rows, cols, ratings = case.train.coordinates()
+        deviations = ratings - case.baseline.predict(rows, cols)
+        x = np.zeros(case.train.shape, dtype=np.float32)
+        x[rows, cols] = deviations + 2
+        x = torch.from_numpy(x if features is None else np.hstack([x, features]))
+        predicted = data.predict(model, data.batch(np.arange(case.train.n_users)))
+        errors, plain = [], ratings - predicted[rows, cols]
+        for row, col, deviation in zip(rows, cols, deviations):  # one at a time, the cell truly taken away
+            without = x[row].clone()
+            without[col] = 0
+            errors.append(deviation - model(without)[col].item())
         assert np.mean(errors) == pytest.approx(0, abs=1e-5)
         assert abs(np.mean(plain)) > 1e-3  # of what it sees it is not
 
@@ -253,19 +258,85 @@ class TestRatingRows:
         model, _ = case.fit(n_epochs=2)
         data, rows = RatingRows(case.train, case.baseline), np.arange(case.train.n_users)
         offset = case.baseline.predict(rows[:, None], np.arange(case.train.n_items))
-        deviation = data.predict(model, data.batch(rows)).numpy() - offset
+        deviation = data.predict(model, data.batch(rows)) - offset
         cold = (case.train.user_counts == 0)[:, None] | (case.train.item_counts == 0)
         assert cold.sum() == 40 * 24 - 38 * 22
         assert not deviation[cold].any()
         assert (np.abs(deviation[~cold]) > 1e-4).mean() > 0.9
 
-    def test_the_network_sees_deviations_and_which_cells_are_rated(self):
+    def test_the_network_sees_deviations_and_which_cells_are_rated(self, monkeypatch):
         frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [1, 3, 2], "rating": [0.5, 3.5, 5.0]})
         matrix = RatingMatrix.from_frame(frame)
         mean = BiasBaseline(users=False, items=False).fit(matrix)
+        seen = []
         for baseline, expected in [(mean, [[-1.5, 0, 1.5], [0, 3.0, 0]]), (None, [[1.5, 0, 4.5], [0, 6.0, 0]])]:
-            data = RatingRows(matrix, baseline, mask_weight=1.0)
-            np.testing.assert_allclose(data.network_input(data.batch(np.arange(2))), expected)
+            for sparse in (False, True):
+                model = new_model(3)
+                monkeypatch.setattr(model, "code", lambda x, *rest: seen.append(x.to_dense()) or torch.zeros(2, 8))
+                data = RatingRows(matrix, baseline, mask_weight=1.0, sparse=sparse)
+                data.ends(model, data.batch(np.arange(2)))
+                np.testing.assert_allclose(seen[-1], expected)
+
+
+class TestSparse:
+    """Observed cells alone, or rows written out: the same training but for rounding."""
+
+    @pytest.mark.parametrize("batch_size", [8, 500])
+    @pytest.mark.parametrize("hidden_dims", [(8,), (6, 5)])
+    @pytest.mark.parametrize("with_features", [False, True])
+    @pytest.mark.parametrize("transposed", [False, True])
+    def test_gives_the_same_errors_and_weights(self, case, transposed, with_features, hidden_dims, batch_size):
+        train, valid, baseline = case.train, case.valid, case.baseline
+        if transposed:
+            train, valid, baseline = train.T, valid.T, baseline.T
+        features = np.random.default_rng(0).random((train.n_users, 2), dtype=np.float32) if with_features else None
+        options = {"train": train, "valid": valid, "baseline": baseline, "features": features, "batch_size": batch_size}
+        fitted = {}
+        for sparse in (False, True):
+            n_features = 2 if with_features else 0
+            model = new_model(train.n_items, hidden_dims, dropout=0.3, n_features=n_features)
+            fitted[sparse] = case.fit(model, **options, sparse=sparse)
+        (dense, history), (sparse, other) = fitted.values()
+        np.testing.assert_allclose(other.drop(columns="seconds"), history.drop(columns="seconds"), atol=1e-5)
+        for name, weights in dense.state_dict().items():
+            torch.testing.assert_close(sparse.state_dict()[name], weights, rtol=1e-3, atol=1e-4)
+
+    def test_two_encoders_too(self, case):
+        features = np.random.default_rng(0).random((case.train.n_items, 2), dtype=np.float32)
+        histories = []
+        for sparse in (False, True):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = TwoEncoderSAE(*case.train.shape, 8, dropout=0.3, n_features=2)
+            histories.append(case.fit(model, features=features, sparse=sparse)[1].drop(columns="seconds"))
+        np.testing.assert_allclose(*histories, atol=1e-5)
+
+    def test_resumes_and_saves_like_the_other(self, case, tmp_path):
+        expected, history = case.fit(sparse=True)
+        case.fit(sparse=True, checkpoint_dir=tmp_path, stop_after=3)
+        model, resumed = case.fit(new_model(case.train.n_items), sparse=True, checkpoint_dir=tmp_path, resume=True)
+        assert_same_history(resumed, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_is_taken_where_few_cells_are_observed(self, case, monkeypatch):
+        assert not RatingRows(case.train, None).sparse
+        monkeypatch.setattr(saerec.training, "SPARSE_BELOW", case.train.density + 0.01)
+        assert RatingRows(case.train, None).sparse
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_a_step_follows_the_masked_squared_error(self, case, sparse):
+        model, rows = new_model(case.train.n_items), np.arange(case.train.n_users)
+        data = RatingRows(case.train, case.baseline, sparse=sparse)
+        batch = data.batch(rows)
+        (written,) = data.outputs(model, batch, batch.cells)
+        (written - batch.deviations).square().sum().backward()
+        found = [parameter.grad.clone() for parameter in model.parameters()]
+        model.zero_grad()
+        ratings, observed = map(torch.from_numpy, case.train.dense(rows))
+        offset = torch.from_numpy(case.baseline.predict(rows[:, None], np.arange(case.train.n_items)))
+        prediction = offset + model(torch.where(observed, ratings - offset + 2, 0.0))
+        saerec.masked_squared_error(prediction, ratings, observed)[0].backward()
+        torch.testing.assert_close(found, [parameter.grad for parameter in model.parameters()])
 
 
 class TestBestEpoch:
