@@ -4,12 +4,19 @@ recommend`` asks a run for a list, ``saerec page`` makes a web page of it."""
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
 import saerec
 from saerec import fetch, series
+from saerec.files import save_atomically
 from saerec.recommender import RANKINGS
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
@@ -35,11 +42,13 @@ examples:
 """
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
-best first.
+best first. Or write those of all users to a file, part by part, so that many users need no more memory.
 
-example:
+examples:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
+  saerec recommend --run runs/ml-latest-small --out top10.parquet --min-ratings 20
 """
+USERS_IN_A_PART = 10_000
 
 PAGE_HELP = """Write one web page in which the model of a finished run runs: rate movies and see your list change, or
 look up what users of the data get, and why. It opens from disk and needs no network. saerec run writes it too.
@@ -137,7 +146,12 @@ def _parser() -> argparse.ArgumentParser:
         "recommend", help="print a user's top k", description=RECOMMEND_HELP, formatter_class=raw
     )
     recommend.add_argument("--run", required=True, type=Path, metavar="DIR", help="a run's folder")
-    recommend.add_argument("--user", required=True, metavar="ID", help="the user's id in the data")
+    whose = recommend.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", metavar="ID", help="the user's id in the data")
+    whose.add_argument("--out", type=Path, metavar="FILE", help="write the lists of all users: .parquet or .csv")
+    recommend.add_argument(
+        "--min-ratings", type=int, default=0, metavar="N", help="with --out: of users with at least so many ratings"
+    )
     recommend.add_argument(
         "--rank-by", choices=RANKINGS, help="what the best are: liked and likely to be chosen, or one of them"
     )
@@ -190,12 +204,12 @@ def _recommend(options: argparse.Namespace) -> None:
     recommender = saerec.load(series.artefact(options.run, "model"))
     movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
     rated = pd.read_parquet(series.artefact(options.run, "ratings.parquet"))
+    if options.out:
+        _recommend_to_all(options, recommender, movies, rated)
+        return
     user = _as_id(options.user, recommender.user_ids)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with _warnings_in_a_line():
         top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
-    for warning in said:
-        print(f"saerec: {warning.message}", file=sys.stderr)
     if top.empty:
         return
     print(f"user {options.user}: the best {len(top)} of what they have not rated")
@@ -204,6 +218,43 @@ def _recommend(options: argparse.Namespace) -> None:
         table["chance"] = table["chance"].map("{:.1%}".format)
     table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})
     print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said:
+        print(f"saerec: {warning.message}", file=sys.stderr)
+
+
+def _recommend_to_all(
+    options: argparse.Namespace, recommender: saerec.Recommender, movies: pd.DataFrame, rated: pd.DataFrame
+) -> None:
+    if options.out.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{options.out} ends neither in .parquet nor in .csv")
+    user_ids = recommender.user_ids[recommender.ratings.user_counts >= options.min_ratings]
+    if user_ids.empty:
+        raise ValueError(f"no user has {options.min_ratings:,} ratings: lower --min-ratings")
+    parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))
+    movies = movies.convert_dtypes()  # whole numbers stay so where a movie is not among them: all parts are alike
+    settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "seen": rated, "because": False}
+
+    def write(path: Path) -> None:
+        with ExitStack() as stack, _warnings_in_a_line():
+            for i, part in enumerate(tqdm(parts, unit="part", disable=len(parts) == 1)):
+                lists = recommender.recommend(part, **settings)
+                if options.out.suffix == ".csv":
+                    lists.to_csv(path, mode="a" if i else "w", header=not i, index=False)
+                    continue
+                table = pa.Table.from_pandas(lists, preserve_index=False)
+                if not i:
+                    writer = stack.enter_context(pq.ParquetWriter(path, table.schema))
+                writer.write_table(table)
+
+    save_atomically(options.out, write)
+    print(f"wrote the lists of {len(user_ids):,} users to {options.out}")
 
 
 def _page(options: argparse.Namespace) -> None:

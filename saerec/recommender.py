@@ -37,7 +37,7 @@ FORMAT = 1  # of the files that `save` writes
 CSR_PARTS = ("data", "indices", "indptr")
 # What is trained for an orientation, and the settings of each.
 LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
-ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": 64, "lr": 1e-3, "weight_decay": 4.0}
+ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 4.0}
 BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
 SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 RANKINGS = ("rating", "popularity", "both")
@@ -65,8 +65,8 @@ class Recommender:
     shrinkage : float, ratings
         Of the biases: `saerec.BiasBaseline`.
     n_epochs, batch_size, lr, weight_decay, patience
-        Of the training: `saerec.training.fit`. Left out: 40, 64, 0.001 and 4, for "both" 60, a sixth of the users,
-        0.002 and 2; no patience. What is given holds for all that is trained.
+        Of the training: `saerec.training.fit`. Left out: 40, 64 (a hundredth of the rows where that is more), 0.001 and
+        4, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
         `recommend_new`.
@@ -266,7 +266,10 @@ class Recommender:
             else:
                 model = SAE(ratings.n_users if layout == "item" else ratings.n_items, hidden_dims, **shape)
         by_item = layout == "item"
+        n_rows = ratings.n_items if by_item else ratings.n_users
         batch_size = self._setting(layout, "batch_size")
+        if batch_size is None:
+            batch_size = -(-n_rows // 6) if layout == "both" else max(64, n_rows // 100)
         history = training.fit(
             model,
             ratings.T if by_item else ratings,
@@ -276,7 +279,7 @@ class Recommender:
             features=features,
             input_dropout=self.input_dropout,
             n_epochs=self._setting(layout, "n_epochs"),
-            batch_size=-(-ratings.n_users // 6) if batch_size is None else batch_size,
+            batch_size=batch_size,
             lr=self._setting(layout, "lr"),
             weight_decay=self._setting(layout, "weight_decay"),
             patience=None if valid is None else self.patience,

@@ -37,9 +37,29 @@ def test_recommend_prints_a_table_of_unseen_titles(run, capsys):
     assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_lists_of_all_users_are_written_part_by_part(run, tmp_path, monkeypatch, capsys, suffix):
+    expected = saerec.load(run / "model").recommend(k=3, seen=pd.read_parquet(run / "ratings.parquet"), because=False)
+    file = tmp_path / f"top{suffix}"
+    arguments = ["recommend", "--run", str(run), "--out", str(file), "-k", "3"]
+    for users_in_a_part in (10_000, 7):
+        monkeypatch.setattr("saerec.__main__.USERS_IN_A_PART", users_in_a_part)
+        assert main(arguments) == 0
+        assert capsys.readouterr().out == f"wrote the lists of 20 users to {file}\n"
+        lists = pd.read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
+        pd.testing.assert_frame_equal(lists[list(expected)], expected, check_dtype=False)
+        assert (lists["title"] == "Movie " + (lists["item_id"] // 7).astype(str)).all()
+    counts = saerec.load(run / "model").ratings.user_counts
+    assert main([*arguments, "--min-ratings", str(counts.max())]) == 0
+    assert f"lists of {(counts == counts.max()).sum()} users" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--out", "top10.xlsx"], "top10.xlsx ends neither in .parquet nor in .csv"),
+        (["--out", "top10.csv", "--min-ratings", "99"], "no user has 99 ratings: lower --min-ratings"),
         (["--user", "99"], "user 99 was not in the data"),
         (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
         (["--user", "105", "-k", "0"], "k must be a whole number of at least 1, not 0"),

@@ -1,0 +1,143 @@
+"""All of MovieLens 25M, trained and listed: seconds and memory, and how much the sparse batches and the vectors save.
+
+Makes the ratings, so nothing needs to be downloaded. The default has the numbers of users, movies and ratings of
+MovieLens 25M and takes about ten minutes::
+
+    python tests/benchmarks/training.py
+    python tests/benchmarks/training.py --users 7000 --items 10000 --ratings 1000000
+
+Each row is measured in a process of its own; "peak" is the most memory that it held, Python and libraries included. An
+epoch is training and both errors. Rows marked * were measured on a share of the users and scaled up to all of them.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import saerec
+from saerec.original import train_original
+from saerec.synthetic import make_ratings
+
+ORIGINAL = (10_000, 1_000, 4_027_019)  # users, items, ratings of the original study
+SHARE = 0.01  # of the users, for what would take too long
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=162_541)
+    parser.add_argument("--items", type=int, default=59_047)
+    parser.add_argument("--ratings", type=int, default=25_000_095)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name, file = options.measure
+        measure(name, pd.read_parquet(file))
+        return
+    shapes = {"the original's shape": ORIGINAL, "the whole": (options.users, options.items, options.ratings)}
+    if options.ratings < ORIGINAL[2]:
+        del shapes["the original's shape"]
+    with tempfile.TemporaryDirectory() as folder:
+        for shape, (n_users, n_items, n_ratings) in shapes.items():
+            file = Path(folder) / "ratings.parquet"
+            make_ratings(n_users, n_items, n_ratings, seed=0)[["user_id", "item_id", "rating"]].to_parquet(file)
+            print(f"{shape}: {n_users:,} users × {n_items:,} items, {n_ratings:,} ratings")
+            for name, (of_shape, _) in ROWS.items():
+                if of_shape == shape:
+                    command = [sys.executable, __file__, "--measure", name, str(file)]
+                    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+
+
+def measure(name: str, ratings: pd.DataFrame) -> None:
+    """Print one row of the table."""
+    seconds = ROWS[name][1](ratings)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+    print(f"  {name:52} {seconds:8.1f} s   peak {peak:5.2f} GB", flush=True)
+
+
+def convert_like_the_original(ratings: pd.DataFrame) -> float:
+    """The original's way to a matrix: a dense row for each user, one after the other, all frames searched for it."""
+    rows, cols = (pd.factorize(ratings[name])[0] for name in ("user_id", "item_id"))
+    frame = pd.DataFrame({"user": rows, "item": cols, "rating": ratings["rating"]})
+    n_users, n_items = rows.max() + 1, cols.max() + 1
+    some = range(0, n_users, round(1 / SHARE))
+    start = time.perf_counter()
+    for user in some:
+        of_user = frame[frame["user"] == user]
+        row = np.zeros(n_items)
+        row[of_user["item"].to_numpy()] = of_user["rating"]
+    return (time.perf_counter() - start) * n_users / len(some)
+
+
+def convert(ratings: pd.DataFrame) -> float:
+    """The package's way."""
+    start = time.perf_counter()
+    saerec.RatingMatrix.from_frame(ratings)
+    return time.perf_counter() - start
+
+
+def epoch_of_the_original(ratings: pd.DataFrame) -> float:
+    """One user a step, rows written out; of the loop alone."""
+    matrix = some_users(saerec.RatingMatrix.from_frame(ratings), SHARE)
+    model = saerec.SAE(matrix.n_items, (200, 100, 200))
+    start = time.perf_counter()
+    train_original(matrix, model, n_epochs=1)
+    return (time.perf_counter() - start) / SHARE
+
+
+def epoch(ratings: pd.DataFrame, *, hidden_dims=(200,), transposed=False, share=1.0, **options) -> float:
+    """An epoch of the package's training, of the user layout or transposed, the item layout."""
+    matrix = some_users(saerec.RatingMatrix.from_frame(ratings), share)
+    matrix = matrix.T if transposed else matrix
+    baseline = saerec.BiasBaseline(n_sweeps=1).fit(matrix)
+    model = saerec.SAE(matrix.n_items, hidden_dims, output_gain=0.1)
+    history = saerec.fit(model, matrix, baseline=baseline, n_epochs=1, **options)
+    return history["seconds"].iloc[0] / share
+
+
+def lists_for_all(ratings: pd.DataFrame) -> float:
+    """The ten best of all items for every user, from a model of the user layout after one step."""
+    rec = saerec.Recommender(orientation="user", hidden_dims=(200,), n_epochs=1, batch_size=10**6, rank_by="rating")
+    rec.fit(ratings)
+    start = time.perf_counter()
+    for user_ids in np.array_split(rec.user_ids, max(1, len(rec.user_ids) // 10_000)):
+        rec.recommend(user_ids, k=10, because=False)
+    return time.perf_counter() - start
+
+
+def some_users(matrix: saerec.RatingMatrix, share: float) -> saerec.RatingMatrix:
+    """Every so many-th row of a matrix."""
+    rows = np.arange(0, matrix.n_users, round(1 / share))
+    return saerec.RatingMatrix(matrix.csr[rows], matrix.user_ids[rows], matrix.item_ids)
+
+
+ROWS = {
+    "conversion like the original's *": ("the original's shape", convert_like_the_original),
+    "conversion": ("the original's shape", convert),
+    "epoch of the original *": ("the original's shape", epoch_of_the_original),
+    "epoch, same network, 256 users a step": (
+        "the original's shape",
+        lambda ratings: epoch(ratings, hidden_dims=(200, 100, 200), batch_size=256),
+    ),
+    "epoch, users as rows, 200 units, written out *": (
+        "the whole",
+        lambda ratings: epoch(ratings, share=SHARE, batch_size=256, sparse=False),
+    ),
+    "epoch, users as rows, 200 units, observed cells": ("the whole", lambda ratings: epoch(ratings, batch_size=2048)),
+    "epoch, items as rows, 500 units, observed cells": (
+        "the whole",
+        lambda ratings: epoch(ratings, hidden_dims=(500,), transposed=True, batch_size=1024),
+    ),
+    "top 10 of all users": ("the whole", lists_for_all),
+}
+
+
+if __name__ == "__main__":
+    main()
