@@ -232,8 +232,9 @@ class Recommender:
         matrix = RatingMatrix.from_frame(ratings)
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
+        options = {"last_alone": True, "progress": progress}
         models = {
-            layout: self._train(layout, matrix, None, baseline, item_features, stop_after=epoch, progress=progress)[0]
+            layout: self._train(layout, matrix, None, baseline, item_features, stop_after=epoch, **options)[0]
             for layout, epoch in epochs.items()
         }
         self.item_features = item_features

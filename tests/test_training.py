@@ -368,6 +368,15 @@ class TestBestEpoch:
         assert_same_history(history, full.head(3))
         assert_same_weights(model.state_dict(), load_file(tmp_path / "epoch_0003.safetensors"))
 
+    def test_measuring_the_last_epoch_alone_changes_no_weight(self, case):
+        model, history = case.fit(valid=None, stop_after=4)
+        other, last = case.fit(valid=None, stop_after=4, last_alone=True)
+        assert_same_weights(other.state_dict(), model.state_dict())
+        assert_same_history(last, history.tail(1).reset_index(drop=True))
+        for options in ({}, {"valid": None, "checkpoint_dir": "checkpoints"}):
+            with pytest.raises(ValueError, match="last_alone=True measures no other epoch"):
+                case.fit(last_alone=True, **options)
+
 
 class TestCheckpoints:
     @pytest.mark.parametrize("when", ["before", "after"])
