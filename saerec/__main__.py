@@ -5,19 +5,17 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 import saerec
 from saerec import fetch, series
-from saerec.files import save_atomically
 from saerec.recommender import RANKINGS
+from saerec.tables import write_parts
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
 that `saerec run --dataset` finds. What is there already is left alone; an interrupted download starts anew.
@@ -232,28 +230,15 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _recommend_to_all(
     options: argparse.Namespace, recommender: saerec.Recommender, movies: pd.DataFrame, rated: pd.DataFrame
 ) -> None:
-    if options.out.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{options.out} ends neither in .parquet nor in .csv")
     user_ids = recommender.user_ids[recommender.ratings.user_counts >= options.min_ratings]
     if user_ids.empty:
         raise ValueError(f"no user has {options.min_ratings:,} ratings: lower --min-ratings")
     parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))
     movies = movies.convert_dtypes()  # whole numbers stay so where a movie is not among them: all parts are alike
     settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "seen": rated, "because": False}
-
-    def write(path: Path) -> None:
-        with ExitStack() as stack, _warnings_in_a_line():
-            for i, part in enumerate(tqdm(parts, unit="part", disable=len(parts) == 1)):
-                lists = recommender.recommend(part, **settings)
-                if options.out.suffix == ".csv":
-                    lists.to_csv(path, mode="a" if i else "w", header=not i, index=False)
-                    continue
-                table = pa.Table.from_pandas(lists, preserve_index=False)
-                if not i:
-                    writer = stack.enter_context(pq.ParquetWriter(path, table.schema))
-                writer.write_table(table)
-
-    save_atomically(options.out, write)
+    bar = tqdm(parts, unit="part", disable=len(parts) == 1)
+    with _warnings_in_a_line():
+        write_parts(options.out, (recommender.recommend(part, **settings) for part in bar))
     print(f"wrote the lists of {len(user_ids):,} users to {options.out}")
 
 

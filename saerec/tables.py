@@ -9,8 +9,8 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from saerec.files import save_atomically
 from saerec.validation import (
     DataError,
     EmptyDataError,
@@ -344,3 +345,28 @@ def _encoding_error(path: Path, encoding: str) -> EncodingError:
 def _with_bom(encoding: str) -> str:
     """The encoding that skips a byte order mark, as pyarrow does."""
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
+def write_parts(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """Write frames with the same columns, one after the other, to a CSV or Parquet file; whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        The name ends neither in .csv nor in .parquet.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path} ends neither in .csv nor in .parquet")
+
+    def write(part: Path) -> None:
+        with ExitStack() as stack:
+            for i, frame in enumerate(frames):
+                if path.suffix == ".csv":
+                    frame.to_csv(part, mode="a" if i else "w", header=not i, index=False)
+                    continue
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+                if not i:
+                    writer = stack.enter_context(parquet.ParquetWriter(part, table.schema))
+                writer.write_table(table)
+
+    save_atomically(path, write)

@@ -1,27 +1,26 @@
 """The benchmarks run, on little data; what they measure is for people to read."""
 
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
+from saerec.synthetic import iter_ratings, make_ratings, write_movielens
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
-SIZE = ["--users", "300", "--items", "200", "--ratings", "10000"]
 
 
-def printed(benchmark: str, *options: str) -> list[str]:
-    command = [sys.executable, str(BENCHMARKS / benchmark), *SIZE, *options]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+def test_reading(tmp_path, capsys):
+    benchmark = runpy.run_path(str(BENCHMARKS / "reading.py"))
+    write_movielens(iter_ratings(300, 200, 10_000, seed=0, step=1.0), "1m", tmp_path)
+    for row in benchmark["ROWS"]:
+        benchmark["measure"](row, tmp_path)
+    printed = capsys.readouterr().out.splitlines()
+    assert [row[:15].rstrip() for row in printed] == list(benchmark["ROWS"])
+    assert all("RatingMatrix(300 users × " in row for row in printed[2:])
 
 
-def test_reading():
-    first, *rows = printed("reading.py", "--layout", "1m")
-    assert first.startswith("10,000 ratings, ")
-    assert [row[:15].rstrip() for row in rows] == ["imports alone", "numbers alone", "from text", "from the copy"]
-    assert all("RatingMatrix(300 users × " in row for row in rows[2:])
-
-
-def test_training():
-    first, *rows = printed("training.py")
-    assert first == "the whole: 300 users × 200 items, 10,000 ratings"
-    assert [row.split(",")[0].split(" of")[0].strip() for row in rows] == ["epoch", "epoch", "epoch", "top 10"]
-    assert all(" s   peak " in row for row in rows)
+def test_training(capsys):
+    benchmark = runpy.run_path(str(BENCHMARKS / "training.py"))
+    ratings = make_ratings(300, 600, 10_000, seed=0)
+    for row in benchmark["ROWS"]:
+        benchmark["measure"](row, ratings)
+    assert [row[2:54].rstrip() for row in capsys.readouterr().out.splitlines()] == list(benchmark["ROWS"])

@@ -11,6 +11,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 
+import saerec
 from saerec import series
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -49,25 +50,26 @@ def test_plain_papermill_in_another_folder_gives_the_same_bits(small_run, tmp_pa
 @pytest.mark.series
 def test_jupyter_gives_the_same_bits(small_run, tmp_path):
     """JupyterLab's kernel works in the folder of the notebook; a reader edits the parameters in place."""
-    for path in NOTEBOOKS:
+    for path in NOTEBOOKS[:5]:  # the sixth trains in processes of its own, whoever starts it
         notebook = nbformat.read(path, as_version=4)
         values = series.parameters_of(path) | SMALL | {"out": str(tmp_path)}
         (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
         cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
     assert contents(tmp_path) == contents(small_run)
-    for name in ("ledger.csv", "peers.csv"):
-        assert (tmp_path / name).read_bytes() == (small_run / name).read_bytes()
+    assert contents(tmp_path, ["ledger.csv"]) == contents(small_run, ["ledger.csv"])
 
 
 @pytest.mark.series
 def test_another_seed_gives_other_bits(small_run, tmp_path):
     for name in ("ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
-    later = [path.stem for path in NOTEBOOKS[1:4]]
-    series.run(out=tmp_path, parameters={"n_epochs": 3, "hidden_dims": [20], "seed": 1}, only=later, progress=False)
-    mine, theirs = contents(tmp_path), contents(small_run)
+    settings = {"n_epochs": 3, "hidden_dims": [20], "seed": 1}
+    series.run(out=tmp_path, parameters=settings, only=[NOTEBOOKS[1].stem], progress=False)
+    mine, theirs = contents(tmp_path, TRAINED), contents(small_run, TRAINED)
     assert [name for name in mine if mine[name] == theirs[name]] == []
+    lists = [saerec.load(folder / "trained").recommend(k=10)["item_id"] for folder in (tmp_path, small_run)]
+    assert not lists[0].equals(lists[1])
 
 
 @pytest.mark.series
