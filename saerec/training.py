@@ -178,10 +178,11 @@ class RatingRows:
         cols = np.arange(self.ratings.n_items)
         if offset is None:
             offset = self.offset(batch.rows[:, None], cols)
-        known = np.ones(written.shape, dtype=bool)
+        written *= np.float32(self.unit)
         if self.baseline is not None:
-            known &= (batch.cells.starts.diff() > 0).cpu().numpy()[:, None] & (self.ratings.item_counts > 0)
-        return offset + np.where(known, np.float32(self.unit) * written, np.float32(0))
+            written[(batch.cells.starts.diff() == 0).cpu().numpy()] = 0
+            written[:, self.ratings.item_counts == 0] = 0
+        return written + offset
 
     def rmse(self, ratings: RatingMatrix, outputs: np.ndarray) -> float:
         """The error of what the network wrote for all of `ratings`, in their order: stars, predictions clipped."""
@@ -368,7 +369,7 @@ def fit(
         model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size)
     )
     history: list[dict] = []
-    best_weights = _weights(model)
+    best_weights: dict[str, Tensor] = {}
     if checkpoint_dir is not None:
         checkpoint_dir = Path(checkpoint_dir)
         checkpoint_dir.mkdir(parents=True, exist_ok=True)
@@ -404,9 +405,11 @@ def fit(
             seconds = time.perf_counter() - start
             row = {"epoch": epoch, "train_rmse": train_rmse, "valid_rmse": valid_rmse, "seconds": seconds}
             history.append(row)
-            weights = _weights(model)
-            weights[model.bias_name] += unseen_error
-            if best_epoch(pd.DataFrame(history)) == epoch:
+            best = best_epoch(pd.DataFrame(history)) == epoch
+            if best or checkpoint_dir is not None:
+                weights = _weights(model)
+                weights[model.bias_name] += unseen_error
+            if best:
                 best_weights = weights
             if checkpoint_dir is not None:
                 _save_checkpoint(checkpoint_dir, weights, settings, model, optimizer, scheduler, history)
