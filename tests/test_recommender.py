@@ -52,12 +52,12 @@ def unrefitted(request, parts) -> Recommender:
 
 
 class TestFit:
-    def test_refits_on_train_and_valid_for_the_best_epoch(self, rec, unrefitted, parts):
+    def test_refits_on_train_and_valid_for_the_best_epoch(self, rec, parts):
         train, valid, _ = parts
         assert rec.ratings.n_ratings == len(train) + len(valid)
-        assert unrefitted.ratings.n_ratings == len(train)
-        assert unrefitted.seen.n_ratings == len(train) + len(valid)
         by_hand = quick(orientation=rec.orientation, refit=False).fit(train, valid)
+        assert by_hand.ratings.n_ratings == len(train)
+        assert by_hand.seen.n_ratings == len(train) + len(valid)
         histories = by_hand.history.groupby("layout") if rec.orientation == "mean" else [("only", by_hand.history)]
         chosen = {layout: saerec.best_epoch(history) for layout, history in histories}
         assert by_hand.best_epochs == rec.best_epochs
@@ -517,9 +517,14 @@ class TestSave:
         return shutil.copytree(saved[1], tmp_path / "copy")
 
     @pytest.mark.parametrize("orientation", ORIENTATIONS)
-    @pytest.mark.parametrize("change_ids", [lambda frame: frame, lettered], ids=["numbers", "strings"])
     @pytest.mark.parametrize(
-        "options", [{}, {"refit": False}, {"hidden_dims": [5, 4], "shrinkage": 1, "mask_weight": 0}]
+        ("change_ids", "options"),
+        [
+            (lambda frame: frame, {"refit": False}),
+            (lettered, {}),
+            (lettered, {"hidden_dims": [5, 4], "shrinkage": 1, "mask_weight": 0}),
+        ],
+        ids=["numbers", "strings", "other settings"],
     )
     def test_loaded_is_the_same(self, parts, tmp_path, orientation, change_ids, options):
         if "hidden_dims" in options and orientation in ("both", "mean"):

