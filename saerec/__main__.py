@@ -40,7 +40,7 @@ examples:
 """
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
-best first. Or write those of all users to a file, part by part, so that many users need no more memory.
+best first. Or write those of all users to a file, part by part.
 
 examples:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
@@ -148,7 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     whose.add_argument("--user", metavar="ID", help="the user's id in the data")
     whose.add_argument("--out", type=Path, metavar="FILE", help="write the lists of all users: .parquet or .csv")
     recommend.add_argument(
-        "--min-ratings", type=int, default=0, metavar="N", help="with --out: of users with at least so many ratings"
+        "--min-ratings",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --out: of users with at least so many training ratings",
     )
     recommend.add_argument(
         "--rank-by", choices=RANKINGS, help="what the best are: liked and likely to be chosen, or one of them"
@@ -232,7 +236,7 @@ def _recommend_to_all(
 ) -> None:
     user_ids = recommender.user_ids[recommender.ratings.user_counts >= options.min_ratings]
     if user_ids.empty:
-        raise ValueError(f"no user has {options.min_ratings:,} ratings: lower --min-ratings")
+        raise ValueError(f"no user has {options.min_ratings:,} training ratings: lower --min-ratings")
     parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))
     movies = movies.convert_dtypes()  # whole numbers stay so where a movie is not among them: all parts are alike
     settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "seen": rated, "because": False}

@@ -19,7 +19,7 @@ def best_items(
 
     Parameters
     ----------
-    keys : ndarray of shape (B, I), float
+    keys : ndarray of shape (B, I), finite, or -inf for what is never listed
     seen : csr_array of shape (B, I)
         Whatever its values.
     item_counts : ndarray of shape (I,)

@@ -199,3 +199,9 @@ def store_by_column(model: "SAE | TwoEncoderSAE") -> None:
     """Store the weights of the first layers column after column, as sparse rows read them; their values stay."""
     for layer in model.first_layers:
         layer.weight.data = layer.weight.data.T.contiguous().T
+
+
+def store_by_row(model: "SAE | TwoEncoderSAE") -> None:
+    """Store them row after row again, as everybody else expects them."""
+    for layer in model.first_layers:
+        layer.weight.data = layer.weight.data.contiguous()

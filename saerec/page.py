@@ -31,7 +31,7 @@ def write_page(
     recommender: Recommender,
     movies: pd.DataFrame | None = None,
     *,
-    seen: Iterable[pd.DataFrame] = (),
+    seen: pd.DataFrame | Iterable[pd.DataFrame] = (),
     rmse: Mapping[str, float] = {},
     source: str = "",
     n_users: int = 1000,
@@ -50,7 +50,7 @@ def write_page(
         Fitted.
     movies : DataFrame, optional
         With the columns item_id and title, which MovieLens ends with the year. What has no title goes by its id.
-    seen : several DataFrames
+    seen : DataFrame or several
         More (user_id, item_id) pairs never to recommend, as of `Recommender.recommend`.
     rmse : mapping of a model's name to its error on test ratings, stars
         The page quotes "saerec" beside "regularised biases".
@@ -62,6 +62,7 @@ def write_page(
     seed : int
         Of that draw.
     """
+    seen = [seen] if isinstance(seen, pd.DataFrame) else seen
     if n_users < 0:
         raise ValueError(f"n_users must not be negative, but is {n_users}")
     ratings, baseline = recommender.ratings, recommender.baseline

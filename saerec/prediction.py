@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from saerec.baselines import BiasBaseline
-from saerec.model import SAE
+from saerec.model import SAE, store_by_column
 from saerec.ratings import RatingMatrix
 from saerec.training import Batch, Cells, RatingRows
 
@@ -30,6 +30,8 @@ class UserPredictor:
         self.model = model
         self.baseline = baseline
         self.rows = RatingRows(ratings, baseline, mask_weight=mask_weight, device=device)
+        if self.rows.sparse:
+            store_by_column(model)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Predictions of all items for the users at `rows`: (B, I) float32, stars."""
@@ -155,7 +157,7 @@ class ItemPredictor:
         only approximates: what it says of them is a likely reason, not an account.
         """
         shares = self.centred_codes[cols] @ self.centred_codes[targets].T  # (n, H) @ (H, t) -> (n, t)
-        return self._dual(cols, ratings)[:, None] * shares
+        return self._dual(cols, ratings)[:, None] * shares * (self.ratings.item_counts[targets] > 0)
 
     def _offset(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         bias = np.float32(self.baseline.new_user_bias(cols, ratings))

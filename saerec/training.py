@@ -27,7 +27,7 @@ from tqdm import tqdm
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
 from saerec.metrics import rmse
-from saerec.model import SAE, TwoEncoderSAE, store_by_column
+from saerec.model import SAE, TwoEncoderSAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
@@ -182,7 +182,8 @@ class RatingRows:
         if self.baseline is not None:
             written[(batch.cells.starts.diff() == 0).cpu().numpy()] = 0
             written[:, self.ratings.item_counts == 0] = 0
-        return written + offset
+        written += offset
+        return written
 
     def rmse(self, ratings: RatingMatrix, outputs: np.ndarray) -> float:
         """The error of what the network wrote for all of `ratings`, in their order: stars, predictions clipped."""
@@ -359,12 +360,15 @@ def fit(
         settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     settings["features"] = None if features is None else _fingerprint(features)
+    settings["sparse"] = train.density < SPARSE_BELOW if sparse is None else sparse  # says how the moments are stored
     kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
     data = kind(train, baseline, mask_weight=mask_weight, features=features, sparse=sparse, device=device)
     rows = np.flatnonzero(train.user_counts)
     model.to(device)
     if data.sparse:
         store_by_column(model)
+    else:
+        store_by_row(model)
     optimizer, scheduler = optimizer_and_schedule(
         model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size)
     )
@@ -417,6 +421,7 @@ def fit(
             bar.set_postfix({name: f"{error:.4f}" for name, error in errors.items()}, refresh=False)
             bar.update()
     model.load_state_dict(best_weights)
+    store_by_row(model)
     return pd.DataFrame(history)
 
 

@@ -59,7 +59,7 @@ def test_the_lists_of_all_users_are_written_part_by_part(run, tmp_path, monkeypa
     ("arguments", "message"),
     [
         (["--out", "top10.xlsx"], "top10.xlsx ends neither in .csv nor in .parquet"),
-        (["--out", "top10.csv", "--min-ratings", "99"], "no user has 99 ratings: lower --min-ratings"),
+        (["--out", "top10.csv", "--min-ratings", "99"], "no user has 99 training ratings: lower --min-ratings"),
         (["--user", "99"], "user 99 was not in the data"),
         (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
         (["--user", "105", "-k", "0"], "k must be a whole number of at least 1, not 0"),

@@ -363,6 +363,10 @@ class TestRecommend:
         with pytest.raises(KeyError, match="item 11 was not in the data"):
             unrefitted.explain(1000, 11)
 
+    def test_nothing_moves_the_prediction_of_what_has_no_training_ratings(self, unrefitted):
+        assert not unrefitted.explain(1014, 10)["influence"].any()
+        assert unrefitted.explain(1014, 22)["influence"].any()
+
     def test_who_has_no_training_ratings_is_given_no_reason(self, unrefitted):
         assert unrefitted.recommend([1000], k=3)["because_item_id"].isna().all()
 

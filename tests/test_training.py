@@ -317,6 +317,7 @@ class TestSparse:
         model, resumed = case.fit(new_model(case.train.n_items), sparse=True, checkpoint_dir=tmp_path, resume=True)
         assert_same_history(resumed, history)
         assert_same_weights(model.state_dict(), expected.state_dict())
+        assert all(parameter.is_contiguous() for parameter in model.parameters())
 
     def test_is_taken_where_few_cells_are_observed(self, case, monkeypatch):
         assert not RatingRows(case.train, None).sparse
@@ -430,6 +431,7 @@ class TestCheckpoints:
             ("baseline", {"baseline": BiasBaseline(shrinkage=9)}),
             ("baseline", {"baseline": None}),
             ("features", {"features": np.zeros((40, 0), dtype=np.float32)}),
+            ("sparse", {"sparse": True}),
         ],
     )
     def test_resuming_with_another_setting_is_refused_by_its_name(self, case, tmp_path, name, options):
