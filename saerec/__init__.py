@@ -13,6 +13,7 @@ Modules, each importing only from those above it:
 - `movielens`: MovieLens releases as tidy frames
 - `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
+- `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
 - `training`: fit, history, checkpoints, best epoch

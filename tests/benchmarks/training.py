@@ -1,7 +1,7 @@
 """All of MovieLens 25M, trained and listed: seconds and memory, and how much the sparse batches and the vectors save.
 
 Makes the ratings, so nothing needs to be downloaded. The default has the numbers of users, movies and ratings of
-MovieLens 25M and takes about ten minutes::
+MovieLens 25M and takes a while, most of it for the whole, items as rows::
 
     python tests/benchmarks/training.py
     python tests/benchmarks/training.py --users 7000 --items 10000 --ratings 1000000
