@@ -1,15 +1,92 @@
-"""Files that are either whole or not there."""
+"""Files that are whole or not there, folders with one writer, and whether the disk has room."""
 
+import hashlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class BusyFolderError(OSError):
+    """Another process is writing to a folder."""
+
+
+class NoSpaceError(OSError):
+    """The disk has no room for what would be written."""
 
 
 def save_atomically(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file by `save(temporary_path)` and then give it its name, so that `path` is never half-written."""
+    """Write a file by `save(temporary_path)` and then give it its name, so that `path` is never half-written.
+
+    Not even if the power fails: what was written is on the disk before it gets its name.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
         save(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # after a failure
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file; of a folder, that of its files' names and checksums."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != LOCK)
+        listing = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+LOCK = ".lock"
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone.
+
+    The operating system lets go of it when the process ends, however it ends: no stale lock is left behind.
+
+    Raises
+    ------
+    BusyFolderError
+        Another process holds it; the message says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / LOCK), folder / f"{LOCK}.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        raise BusyFolderError(f"process {pid} is writing to {folder}: wait for it, or choose another folder") from None
+    try:
+        holder.write_text(str(os.getpid()), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def check_space(folder: Path, n_bytes: int, advice: str) -> None:
+    """Raise unless the disk of `folder` has room for so many bytes.
+
+    Raises
+    ------
+    NoSpaceError
+        The message ends with `advice`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        needs, has = (f"{n / 1e9:,.3g} GB" for n in (n_bytes, free))
+        raise NoSpaceError(f"{folder} needs about {needs}, and its disk has {has} free: {advice}")

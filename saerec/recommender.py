@@ -1,8 +1,6 @@
 """What a user keeps: ids, baseline and autoencoder in one object that fits, predicts, recommends, saves and loads."""
 
-import hashlib
 import inspect
-import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,18 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save
 from scipy import sparse
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
-from saerec.files import save_atomically
 from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
+from saerec.storage import DamagedFileError, Trained, fits, read_trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
     UnknownIdError,
@@ -33,8 +29,7 @@ from saerec.validation import (
     check_ratings,
 )
 
-FORMAT = 1  # of the files that `save` writes
-CSR_PARTS = ("data", "indices", "indptr")
+FILE = "recommender.safetensors"  # what `save` writes
 # What is trained for an orientation, and the settings of each.
 LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
 ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 4.0}
@@ -157,6 +152,7 @@ class Recommender:
         *,
         item_features: pd.DataFrame | None = None,
         checkpoint_dir: str | os.PathLike | None = None,
+        keep: str | int = "all",
         resume: bool = False,
         progress: bool = False,
     ) -> "Recommender":
@@ -171,8 +167,9 @@ class Recommender:
             What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
             to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
             read as all zeros. Not with ``orientation="user"``.
-        checkpoint_dir, resume, progress
-            See `saerec.training.fit`; of the training that chooses the epoch.
+        checkpoint_dir, keep, resume, progress
+            See `saerec.training.fit`. The second training keeps its checkpoints in the folder ``refit`` of
+            `checkpoint_dir`; with ``orientation="mean"`` there is a folder for each layout.
 
         Raises
         ------
@@ -197,10 +194,8 @@ class Recommender:
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
         models, histories = {}, {}
         for layout in LAYOUTS[self.orientation]:
-            folder = checkpoint_dir
-            if checkpoint_dir is not None and self.orientation == "mean":
-                folder = Path(checkpoint_dir, layout)
-            options = {"checkpoint_dir": folder, "resume": resume, "progress": progress}
+            options = {"keep": keep, "resume": resume, "progress": progress}
+            options["checkpoint_dir"] = self._folder(checkpoint_dir, layout)
             models[layout], histories[layout] = self._train(
                 layout, ratings, valid_matrix, baseline, item_features, **options
             )
@@ -209,8 +204,15 @@ class Recommender:
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
         self._keep(ratings, seen, baseline, models, epochs, choice)
         if self.refit and valid is not None:
-            self.refit_on(every, progress=progress)
+            folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
+            self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
         return self
+
+    def _folder(self, checkpoint_dir: str | os.PathLike | None, layout: str) -> Path | None:
+        """Where the training of a layout keeps its checkpoints."""
+        if checkpoint_dir is None or len(LAYOUTS[self.orientation]) == 1:
+            return checkpoint_dir
+        return Path(checkpoint_dir, layout)
 
     def refit_on(
         self,
@@ -218,12 +220,14 @@ class Recommender:
         *,
         n_epochs: int | None = None,
         item_features: pd.DataFrame | None = None,
+        checkpoint_dir: str | os.PathLike | None = None,
+        resume: bool = False,
         progress: bool = False,
     ) -> "Recommender":
         """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs; `best_epoch` if left out.
 
         `history` stays that of the training in which the epoch was chosen. `item_features` are those of `fit`, if left
-        out.
+        out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
         """
         layouts = LAYOUTS[self.orientation]
         epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
@@ -232,11 +236,13 @@ class Recommender:
         matrix = RatingMatrix.from_frame(ratings)
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
-        options = {"last_alone": True, "progress": progress}
-        models = {
-            layout: self._train(layout, matrix, None, baseline, item_features, stop_after=epoch, **options)[0]
-            for layout, epoch in epochs.items()
-        }
+        options = {"last_alone": True, "resume": resume, "progress": progress}
+        models = {}
+        for layout, epoch in epochs.items():
+            folder = self._folder(checkpoint_dir, layout)
+            models[layout], _ = self._train(
+                layout, matrix, None, baseline, item_features, stop_after=epoch, checkpoint_dir=folder, **options
+            )
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
         return self
@@ -642,60 +648,25 @@ class Recommender:
         return [self.item_ids[cols[i]] if influence[i, j] > 0 else None for j, i in enumerate(strongest)]
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Write ``recommender.safetensors`` and ``recommender.json`` to `directory`, which is made if need be.
+        """Write ``recommender.safetensors`` to `directory`, which is made if need be.
 
         Everything is inside, ids, baseline and ratings included, and nothing that differs from run to run: of the
-        history, the seconds are left out. No pickle, so loading runs no code.
+        history, the seconds are left out. No pickle, so loading runs no code; and a checksum, so what is damaged is
+        not taken for a model.
         """
         self._fitted()
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"{layout}.{name}": tensor.cpu().contiguous()
-            for layout, model in self.models.items()
-            for name, tensor in model.state_dict().items()
-        }
-        tensors["user_bias"] = torch.from_numpy(self.baseline.user_bias)
-        tensors["item_bias"] = torch.from_numpy(self.baseline.item_bias)
+        weights = {layout: model.state_dict() for layout, model in self.models.items()}
         if self.choice is not None:
-            weights = self.choice.model.state_dict()
-            tensors |= {f"choice.{name}": tensor.cpu().contiguous() for name, tensor in weights.items()}
-        if self.item_features is not None:
-            aligned = self.item_features.reindex(self.item_ids, fill_value=0).to_numpy(dtype=np.float32)
-            tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
-        for name, matrix in (("ratings", self.ratings), ("seen", self.seen)):
-            if name == "ratings" or matrix is not self.ratings:
-                for part in CSR_PARTS:
-                    tensors[f"{name}.{part}"] = torch.from_numpy(getattr(matrix.csr, part))
-        ids = {"user_ids": self.user_ids, "item_ids": self.item_ids}
-        for name, index in ids.items():
-            if pd.api.types.is_integer_dtype(index.dtype):
-                tensors[name] = torch.from_numpy(index.to_numpy(copy=True))
-        blob = save(tensors)
-        histories = {}
-        for layout, history in self._histories.items():
-            plain = history.drop(columns="seconds", errors="ignore").astype(object)
-            histories[layout] = plain.where(plain.notna(), None).to_dict("records")
-        description = {
-            "format": FORMAT,
-            "parameters": self._parameters(),
-            "best_epochs": self.best_epochs,
-            "mean": self.baseline.mean,
-            "histories": histories,
-            "ids": {name: list(index) for name, index in ids.items() if name not in tensors},
-            "features": [] if self.item_features is None else [str(name) for name in self.item_features.columns],
-            "sha256": hashlib.sha256(blob).hexdigest(),
-        }
-        text = json.dumps(description, indent=1, ensure_ascii=False, default=lambda value: value.tolist())  # numpy's
-        save_atomically(directory / "recommender.safetensors", lambda path: path.write_bytes(blob))
-        save_atomically(directory / "recommender.json", lambda path: path.write_text(text, encoding="utf-8"))
+            weights["choice"] = self.choice.model.state_dict()
+        parameters = {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
+        rest = (self.ratings, self.seen, self.baseline, weights, self.item_features)
+        write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, *rest))
 
     def _fitted(self) -> "Recommender":
         check_fitted(self, "ratings")
         return self
-
-    def _parameters(self) -> dict:
-        return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
 
     def __repr__(self) -> str:
         hidden = "" if self.hidden_dims is None else f", hidden_dims={tuple(self.hidden_dims)}"
@@ -710,75 +681,82 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     ------
     FileNotFoundError
         There is no saved recommender.
-    ValueError
-        Its files do not belong together, or were written by a newer saerec.
+    DamagedFileError
+        Its file is not as it was written, or was written by a newer saerec.
     """
-    directory = Path(directory)
+    path = Path(directory, FILE)
+    if not path.exists():
+        raise FileNotFoundError(f"no saved recommender in {directory}: {FILE} is missing")
+    trained = read_trained(path)
     try:
-        description = json.loads((directory / "recommender.json").read_text(encoding="utf-8"))
-        blob = (directory / "recommender.safetensors").read_bytes()
-        written_as, checksum = int(description["format"]), str(description["sha256"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no saved recommender in {directory}: {Path(error.filename).name} is missing"
-        ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{directory}/recommender.json is damaged or of something else: save the model again"
-        ) from error
-    if written_as > FORMAT:
-        raise ValueError(
-            f"{directory} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade saerec"
-        )
-    if hashlib.sha256(blob).hexdigest() != checksum:
-        raise ValueError(f"the two files in {directory} do not belong together: save the recommender again")
-    tensors = load_tensors(blob)
-    parameters = description["parameters"] | {"device": device}
+        return _restored(trained, device)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedFileError(f"{path} is no recommender that saerec wrote: {error}") from error
+
+
+def _restored(trained: Trained, device: str) -> Recommender:
+    """The recommender of what was saved of it."""
+    parameters = trained.parameters | {"device": device}
+    _check_parameters(parameters)
     if parameters["hidden_dims"] is not None:
         parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
     recommender = Recommender(**parameters)
-    user_ids, item_ids = (
-        pd.Index(tensors[name].numpy() if name in tensors else description["ids"][name])
-        for name in ("user_ids", "item_ids")
-    )
-    matrices = {}
-    for name in ("ratings", "seen"):
-        if f"{name}.data" in tensors:
-            data, indices, indptr = (tensors[f"{name}.{part}"].numpy() for part in CSR_PARTS)
-            csr = sparse.csr_array((data, indices, indptr), shape=(len(user_ids), len(item_ids)))
-            matrices[name] = RatingMatrix(csr, user_ids, item_ids)
-    ratings = matrices["ratings"]
-    baseline = BiasBaseline(shrinkage=recommender.shrinkage)
-    baseline.mean = description["mean"]
-    baseline.user_bias, baseline.item_bias = tensors["user_bias"].numpy(), tensors["item_bias"].numpy()
-    recommender.item_features = None
-    if "item_features" in tensors:
-        values, names = tensors["item_features"].numpy(), description["features"]
-        recommender.item_features = pd.DataFrame(values, index=item_ids, columns=names)
+    _check_one_of("orientation", recommender.orientation, LAYOUTS)
+    _check_one_of("rank_by", recommender.rank_by, RANKINGS)
+    ratings, layouts = trained.ratings, LAYOUTS[recommender.orientation]
+    epochs, histories = trained.best_epochs, trained.histories
+    if (
+        set(epochs) != set(layouts)
+        or not set(histories) <= set(layouts)
+        or any(type(n) is not int for n in epochs.values())
+    ):
+        raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
+    recommender.item_features = trained.item_features
     models = {}
-    for layout in LAYOUTS[recommender.orientation]:
-        weights = _part(tensors, f"{layout}.")
-        n_outputs, n_inputs = len(weights["output.bias"]), weights["hidden.0.weight"].shape[1]
+    for layout in layouts:
+        n_features = 0 if layout != "item" or trained.item_features is None else trained.item_features.shape[1]
+        n_outputs = ratings.n_users if layout == "item" else ratings.n_items
         hidden_dims = recommender._setting(layout, "hidden_dims")
-        models[layout] = SAE(n_outputs, hidden_dims, dropout=recommender.dropout, n_features=n_inputs - n_outputs)
-        models[layout].load_state_dict(weights)
-        models[layout].to(device)
+        if len(hidden_dims) > len(trained.weights[layout]):
+            raise ValueError(f"there are {len(hidden_dims):,} hidden layers, and fewer weights")
+        with torch.device("meta"):  # whatever sizes a file claims, no memory is taken
+            model = SAE(n_outputs, hidden_dims, dropout=recommender.dropout, n_features=n_features)
+        models[layout] = _with_weights(model, layout, trained.weights, device)
     choice = None
     if recommender.rank_by == "both":
         choice = ChoiceModel(seed=recommender.seed, device=device)
-        choice.ratings, choice.model = ratings, choice.new_model(ratings.n_items)
-        choice.model.load_state_dict(_part(tensors, "choice."))
-        choice.model.to(device)
-    recommender._histories = {
-        layout: pd.DataFrame(rows).astype({"valid_rmse": float}) for layout, rows in description["histories"].items()
-    }
-    seen = matrices.get("seen", ratings)
-    recommender._keep(ratings, seen, baseline, models, description["best_epochs"], choice)
+        choice.ratings = ratings
+        with torch.device("meta"):
+            model = choice.new_model(ratings.n_items)
+        choice.model = _with_weights(model, "choice", trained.weights, device)
+    recommender._histories = histories
+    recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
     return recommender
 
 
-def _part(tensors: dict, prefix: str) -> dict:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _check_parameters(parameters: Mapping) -> None:
+    """Raise unless these are all parameters of a Recommender, each of a type that it can have."""
+    declared = inspect.signature(Recommender).parameters
+    if set(parameters) != set(declared):
+        raise ValueError(f"its parameters are {', '.join(map(str, parameters))}")
+    for name, value in parameters.items():
+        default = declared[name].default
+        if name == "hidden_dims":
+            fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
+        elif isinstance(default, (bool, str)):
+            fine = type(value) is type(default)
+        else:
+            fine = (value is None and default is None) or (type(value) in (int, float) and np.isfinite(value))
+        if not fine:
+            raise ValueError(f"its {name} is {value!r}")
+
+
+def _with_weights(model: SAE, name: str, weights: Mapping[str, Mapping[str, torch.Tensor]], device: str) -> SAE:
+    """The network, holding the weights of that name."""
+    if not fits(weights[name], model.state_dict()):
+        raise ValueError(f"the weights of {name!r} are not those of its parameters")
+    model.load_state_dict(weights[name], assign=True)
+    return model.to(device)
 
 
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:

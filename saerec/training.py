@@ -9,7 +9,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,14 +24,22 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from saerec.baselines import BiasBaseline
-from saerec.files import save_atomically
+from saerec.checkpoints import Checkpoints
+from saerec.files import one_writer
 from saerec.metrics import rmse
 from saerec.model import SAE, TwoEncoderSAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
 SPARSE_BELOW = 0.05  # observed share of all cells
+EXPLODED = 100.0  # mean squared error of a batch, units: predictions are as far off as two scales are long
+DEAD = 1e-6  # units; what the network says of a column differs by less from row to row
+N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
+
+
+class DivergedError(ValueError):
+    """Training has gone wrong: errors that are no numbers, or grow without end."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +282,7 @@ def fit(
     seed: int = 0,
     device: str = "cpu",
     checkpoint_dir: str | os.PathLike | None = None,
+    keep: str | int = "all",
     resume: bool = False,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -314,15 +322,19 @@ def fit(
         Stop after this epoch without changing the schedule.
     last_alone : bool
         Measure the errors of the last epoch alone, which takes about a third less time; the history is its row. The
-        weights are the same to the bit. Not with `valid`, checkpoints or `patience`, which need every epoch's.
+        weights are the same to the bit. Not with `valid`, which needs every epoch's; and of the epochs before, no
+        weights are kept.
     seed : int
         Of the order of rows and of dropout. torch's global generator is left as it was.
     device : str
     checkpoint_dir : path, optional
-        Gets the weights of every epoch as ``epoch_0001.safetensors`` … and ``last.pt``, from which to resume.
-        Checkpoints already there are removed, unless resuming.
+        Gets the weights of every epoch and what it takes to go on: `saerec.checkpoints.Checkpoints`. Those already
+        there are removed, unless resuming. Nobody else can train there at the same time.
+    keep : "all", "best" or int
+        Whose epochs' weights stay in `checkpoint_dir`: all; the best so far; the last so many, and the best.
     resume : bool
-        Go on from ``last.pt`` if it is there; the result is, to the bit, that of a run that was never interrupted.
+        Go on from the last whole checkpoint, if there is one; the result is, to the bit, that of a run that was never
+        interrupted.
     progress : bool
         Show a progress bar on stderr.
 
@@ -335,8 +347,16 @@ def fit(
     Raises
     ------
     ValueError
-        A setting out of range, matrices that do not match, a checkpoint of other settings or data, or training that
-        diverged.
+        A setting out of range, matrices that do not match, or a checkpoint of other settings or data.
+    DivergedError
+        An error that is no number, or beyond all reason. Checkpoints of the epochs before remain.
+    BusyFolderError, NoSpaceError
+        Somebody else trains in `checkpoint_dir`; the disk has no room for its files.
+
+    Warns
+    -----
+    UserWarning
+        A checkpoint is damaged; or the network says the same of every row.
     """
     settings = {
         "n_epochs": n_epochs,
@@ -350,8 +370,8 @@ def fit(
     settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     lr, weight_decay = settings["lr"], settings["weight_decay"]  # a checkpoint holds plain numbers only, not numpy's
     _check_settings(train, valid, settings | {"patience": patience, "stop_after": stop_after})
-    if last_alone and (valid is not None or checkpoint_dir is not None):
-        raise ValueError("last_alone=True measures no other epoch: leave out valid and checkpoint_dir")
+    if last_alone and valid is not None:
+        raise ValueError("last_alone=True measures no other epoch: leave out valid")
     if resume and checkpoint_dir is None:
         raise ValueError("resume=True needs the checkpoint_dir to resume from")
     settings["model"] = str(model)
@@ -360,6 +380,7 @@ def fit(
         settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     settings["features"] = None if features is None else _fingerprint(features)
+    settings["last_alone"] = last_alone
     settings["sparse"] = train.density < SPARSE_BELOW if sparse is None else sparse  # says how the moments are stored
     kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
     data = kind(train, baseline, mask_weight=mask_weight, features=features, sparse=sparse, device=device)
@@ -372,57 +393,61 @@ def fit(
     optimizer, scheduler = optimizer_and_schedule(
         model, lr, weight_decay, total_steps=n_epochs * -(-len(rows) // batch_size)
     )
-    history: list[dict] = []
-    best_weights: dict[str, Tensor] = {}
-    if checkpoint_dir is not None:
-        checkpoint_dir = Path(checkpoint_dir)
-        checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        if resume and (checkpoint_dir / LAST).exists():
-            history = _load_checkpoint(checkpoint_dir, settings, model, optimizer, scheduler)
-            best_file = _epoch_file(checkpoint_dir, best_epoch(pd.DataFrame(history)))
-            if not best_file.exists():
-                raise ValueError(f"cannot resume: {best_file}, the best epoch so far, is missing; start again")
-            best_weights = load_file(best_file, device=device)
-        else:
-            for old in [*checkpoint_dir.glob("epoch_*.safetensors"), *checkpoint_dir.glob(LAST)]:
-                old.unlink()
-
+    checkpoints = None if checkpoint_dir is None else Checkpoints(Path(checkpoint_dir), settings, keep)
     last_epoch = stop_after or n_epochs
-    bar = tqdm(total=last_epoch, initial=len(history), unit="epoch", disable=not progress)
-    with bar, threads_for(model, batch_size):
-        for epoch in range(len(history) + 1, last_epoch + 1):
-            if patience and history and len(history) - best_epoch(pd.DataFrame(history)) >= patience:
-                break
-            start = time.perf_counter()
-            with torch.random.fork_rng():
-                # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same numbers.
-                torch.manual_seed(epoch_seed(seed, epoch))
-                _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
-            if last_alone and epoch < last_epoch:
+    done, history, best = 0, [], None  # best: the best epoch so far, and its weights
+    with nullcontext() if checkpoints is None else one_writer(checkpoints.directory):
+        if resume:
+            done, history, best = checkpoints.resume(model, optimizer, scheduler)
+            if done > last_epoch:
+                raise ValueError(f"cannot resume from {checkpoint_dir}: it is at epoch {done}, past {last_epoch}")
+        if checkpoints is not None:
+            if not done:
+                checkpoints.clear()
+            checkpoints.check_space(model, last_epoch - done)
+        bar = tqdm(total=last_epoch, initial=done, unit="epoch", disable=not progress)
+        with bar, threads_for(model, batch_size):
+            for epoch in range(done + 1, last_epoch + 1):
+                if patience and best and epoch - 1 - best[0] >= patience:
+                    break
+                with _saying_what_is_kept(epoch, checkpoints):
+                    start = time.perf_counter()
+                    with torch.random.fork_rng():
+                        # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same.
+                        torch.manual_seed(epoch_seed(seed, epoch))
+                        _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
+                    weights, errors = None, {}
+                    if epoch == last_epoch or not last_alone:
+                        train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size, epoch)
+                        errors = {"train_rmse": train_rmse, "valid_rmse": valid_rmse}
+                        history.append({"epoch": epoch, **errors, "seconds": time.perf_counter() - start})
+                        is_best = best_epoch(pd.DataFrame(history)) == epoch
+                        if is_best or checkpoints is not None:
+                            weights = _weights(model)
+                            weights[model.bias_name] += unseen_error
+                        if is_best:
+                            best = epoch, weights
+                    if checkpoints is not None:
+                        checkpoints.save(epoch, model, optimizer, scheduler, history, weights, best)
+                shown = {name: f"{error:.4f}" for name, error in errors.items() if not math.isnan(error)}
+                bar.set_postfix(shown, refresh=False)
                 bar.update()
-                continue
-            train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size)
-            if not np.isfinite(train_rmse):
-                raise ValueError(
-                    f"training diverged in epoch {epoch}: the error is {train_rmse}; try a lower lr than {lr}"
-                )
-            seconds = time.perf_counter() - start
-            row = {"epoch": epoch, "train_rmse": train_rmse, "valid_rmse": valid_rmse, "seconds": seconds}
-            history.append(row)
-            best = best_epoch(pd.DataFrame(history)) == epoch
-            if best or checkpoint_dir is not None:
-                weights = _weights(model)
-                weights[model.bias_name] += unseen_error
-            if best:
-                best_weights = weights
-            if checkpoint_dir is not None:
-                _save_checkpoint(checkpoint_dir, weights, settings, model, optimizer, scheduler, history)
-            errors = {"train_rmse": train_rmse} | ({} if valid is None else {"valid_rmse": valid_rmse})
-            bar.set_postfix({name: f"{error:.4f}" for name, error in errors.items()}, refresh=False)
-            bar.update()
-    model.load_state_dict(best_weights)
+    model.load_state_dict(best[1])
     store_by_row(model)
     return pd.DataFrame(history)
+
+
+@contextmanager
+def _saying_what_is_kept(epoch: int, checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Of a training that is interrupted, diverges or cannot write, say in what epoch and what is left of it."""
+    try:
+        yield
+    except (KeyboardInterrupt, DivergedError, OSError) as error:
+        kept = "nothing is kept, for there is no checkpoint_dir"
+        if checkpoints is not None:
+            kept = f"the epochs before are in {checkpoints.directory}; to go on, fit again with resume=True"
+        why = f": {error}" if str(error) else ""
+        raise type(error)(f"training stopped in epoch {epoch}{why}; {kept}") from error
 
 
 def best_epoch(history: pd.DataFrame) -> int:
@@ -446,14 +471,22 @@ def _train_epoch(
     for start in range(0, len(order), batch_size):
         batch = data.batch(order[start : start + batch_size])
         (written,) = data.outputs(model, batch, batch.cells, input_dropout=input_dropout)
+        loss = (written - batch.deviations).square().mean()  # in units: AdamW's eps is as small on any scale
+        if not loss.item() < EXPLODED:
+            raise DivergedError(
+                f"it diverged in batch {start // batch_size + 1}, where the mean squared error is {loss.item():.3g} "
+                f"units; try a lower lr than {optimizer.defaults['lr']:g} or more weight_decay"
+            )
         optimizer.zero_grad()
-        (written - batch.deviations).square().mean().backward()  # in units: AdamW's eps is as small on any scale
+        loss.backward()
         optimizer.step()
         scheduler.step()
 
 
 @torch.no_grad()
-def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float, float]:
+def _evaluate(
+    model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int, epoch: int
+) -> tuple[float, float, float]:
     """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
     model.eval()
     matrices = [data.ratings] if valid is None else [data.ratings, valid]
@@ -469,12 +502,28 @@ def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_si
         for of_matrix, outputs in zip(written, data.outputs(model, batch, *places)):
             of_matrix.append(outputs.cpu())
     unseen_error = torch.cat(left_out).double().mean().item()
-    errors = [math.nan, math.nan]  # without validation ratings, or if training diverged
-    if math.isfinite(unseen_error):
-        for i, (matrix, of_matrix) in enumerate(zip(matrices, written)):
-            if matrix.n_ratings:
-                errors[i] = data.rmse(matrix, torch.cat(of_matrix).numpy() + np.float32(unseen_error))
+    if not math.isfinite(unseen_error):
+        raise DivergedError("it diverged in the last batch: try a lower lr or more weight_decay")
+    errors = [math.nan, math.nan]  # without validation ratings
+    for i, (matrix, of_matrix) in enumerate(zip(matrices, written)):
+        outputs = torch.cat(of_matrix).numpy()
+        if not i and _is_dead(matrix.csr.indices[:N_LOOKED_AT], outputs[:N_LOOKED_AT]):
+            warnings.warn(
+                f"after epoch {epoch} the network says the same of every row, so it has learnt nothing from them: "
+                "try less weight_decay, or another lr",
+                stacklevel=3,
+            )
+        if matrix.n_ratings:
+            errors[i] = data.rmse(matrix, outputs + np.float32(unseen_error))
     return *errors, unseen_error
+
+
+def _is_dead(cols: np.ndarray, outputs: np.ndarray) -> bool:
+    """Whether what is written in a column is the same in all of its rows, for columns with several."""
+    counts = np.bincount(cols)
+    means = np.bincount(cols, weights=outputs) / np.maximum(counts, 1)
+    several = counts[cols] > 1
+    return several.any() and np.abs(outputs - means[cols])[several].max() < DEAD
 
 
 @contextmanager
@@ -528,50 +577,6 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy: `state_dict` is a view, which training would go on changing."""
     contiguous = {"memory_format": torch.contiguous_format}
     return {name: tensor.detach().clone(**contiguous) for name, tensor in model.state_dict().items()}
-
-
-LAST = "last.pt"
-
-
-def _epoch_file(checkpoint_dir: Path, epoch: int) -> Path:
-    return checkpoint_dir / f"epoch_{epoch:04d}.safetensors"
-
-
-def _save_checkpoint(
-    checkpoint_dir: Path,
-    weights: dict[str, Tensor],
-    settings: dict,
-    model: SAE,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
-    history: list,
-) -> None:
-    state = {
-        "settings": settings,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "history": history,
-    }
-    save_atomically(_epoch_file(checkpoint_dir, len(history)), lambda path: save_file(weights, path))
-    save_atomically(checkpoint_dir / LAST, lambda path: torch.save(state, path))
-
-
-def _load_checkpoint(
-    checkpoint_dir: Path, settings: dict, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
-) -> list[dict]:
-    state = torch.load(checkpoint_dir / LAST, weights_only=True)  # tensors and plain values: nothing in it can run
-    for name, value in settings.items():
-        saved = state["settings"].get(name)
-        if saved != value:
-            raise ValueError(
-                f"cannot resume from {checkpoint_dir}: its {name} is {saved!r}, here {value!r}; give "
-                "the same settings and data, or start again with resume=False"
-            )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    return state["history"]
 
 
 def _fingerprint(*arrays: np.ndarray) -> int:

@@ -19,6 +19,8 @@ ORDER = [
     "lists",
     "model",
     "metrics",
+    "storage",
+    "checkpoints",
     "training",
     "choice",
     "original",
@@ -33,7 +35,19 @@ ORDER = [
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
-    "torch": {"lists", "model", "metrics", "training", "choice", "original", "prediction", "recommender", "peers"},
+    "torch": {
+        "lists",
+        "checkpoints",
+        "model",
+        "metrics",
+        "training",
+        "choice",
+        "original",
+        "prediction",
+        "recommender",
+        "peers",
+        "storage",
+    },
     "surprise": {"peers"},
     "implicit": {"peers"},
     "cornac": {"peers"},
@@ -41,6 +55,8 @@ ALONE = {
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},
     "requests": {"fetch"},
+    "safetensors": {"storage"},
+    "filelock": {"files"},
     "nbformat": {"series"},
     "nbconvert": {"series"},
 }

@@ -26,8 +26,8 @@ def small_run(tmp_path_factory):
     return folder
 
 
-TRAINED = ["history.csv", "trained/recommender.json", "trained/recommender.safetensors"]
-REPORTED = ["scores.csv", "model/recommender.json", "model/recommender.safetensors", "top10.csv", "predictions.csv"]
+TRAINED = ["history.csv", "trained/recommender.safetensors"]
+REPORTED = ["scores.csv", "model/recommender.safetensors", "top10.csv", "predictions.csv"]
 
 
 def contents(folder, names=(*TRAINED, *REPORTED)):

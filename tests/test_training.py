@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
+from saerec.checkpoints import Checkpoints
 from saerec.training import RatingRows, one_cycle
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
@@ -171,7 +172,8 @@ class TestFit:
         model = new_model(2, output_gain=0.0)
         torch.nn.init.ones_(model.hidden[0].bias)
         before = model.hidden[0].weight.detach().clone()
-        fit(model, constant, baseline=BiasBaseline().fit(constant), n_epochs=5, lr=0.01, weight_decay=4)  # no gradient
+        with pytest.warns(UserWarning, match="says the same of every row"):  # no gradient
+            fit(model, constant, baseline=BiasBaseline().fit(constant), n_epochs=5, lr=0.01, weight_decay=4)
         assert torch.equal(model.hidden[0].bias, torch.ones(8))
         assert (model.hidden[0].weight.abs() < 0.99 * before.abs()).all()
 
@@ -182,7 +184,7 @@ class TestFit:
         assert not any("test" in name for name in parameters)
 
     def test_divergence_is_an_error(self, case):
-        with pytest.raises(ValueError, match="training diverged in epoch 1"):
+        with pytest.raises(ValueError, match="stopped in epoch 1: it diverged in batch"):
             case.fit(lr=1e30)
 
     @pytest.mark.parametrize(
@@ -374,9 +376,8 @@ class TestBestEpoch:
         other, last = case.fit(valid=None, stop_after=4, last_alone=True)
         assert_same_weights(other.state_dict(), model.state_dict())
         assert_same_history(last, history.tail(1).reset_index(drop=True))
-        for options in ({}, {"valid": None, "checkpoint_dir": "checkpoints"}):
-            with pytest.raises(ValueError, match="last_alone=True measures no other epoch"):
-                case.fit(last_alone=True, **options)
+        with pytest.raises(ValueError, match="last_alone=True measures no other epoch"):
+            case.fit(last_alone=True)
 
 
 class TestCheckpoints:
@@ -386,17 +387,17 @@ class TestCheckpoints:
     def test_resumed_equals_uninterrupted_to_the_bit(self, case, tmp_path, monkeypatch, valid, when, seed_of_weights):
         options = {"valid": getattr(case, valid)}
         expected_model, expected = case.fit(new_model(case.train.n_items, dropout=0.3), **options)
-        save = saerec.training._save_checkpoint
+        save = Checkpoints.save
 
-        def interrupted(directory, weights, settings, model, optimizer, scheduler, history):
-            if when == "after" or len(history) < 3:
-                save(directory, weights, settings, model, optimizer, scheduler, history)
-            if len(history) == 3:
+        def interrupted(self, epoch, *rest):
+            if when == "after" or epoch < 3:
+                save(self, epoch, *rest)
+            if epoch == 3:
                 raise KeyboardInterrupt
 
         options["checkpoint_dir"] = tmp_path
-        monkeypatch.setattr(saerec.training, "_save_checkpoint", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=f"stopped in epoch 3; the epochs before are in {tmp_path}"):
             case.fit(new_model(case.train.n_items, dropout=0.3), **options)
         monkeypatch.undo()
         torch.manual_seed(seed_of_weights)  # neither torch's state nor the weights handed in matter when resuming
@@ -462,7 +463,8 @@ class TestCheckpoints:
         (tmp_path / "notes.txt").write_text("mine")
         case.fit(checkpoint_dir=tmp_path, n_epochs=2)
         files = sorted(path.name for path in tmp_path.iterdir())
-        assert files == ["epoch_0001.safetensors", "epoch_0002.safetensors", "last.pt", "notes.txt"]
+        kept = [f"{kind}_000{epoch}.safetensors" for kind in ("epoch", "state") for epoch in (1, 2)]
+        assert files == [".lock", *kept[:2], "notes.txt", *kept[2:]]
 
 
 class TestThreads:

@@ -1,0 +1,178 @@
+"""What a training leaves in a folder after every epoch, to go on from and to look at."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from saerec.files import check_space
+from saerec.storage import DamagedFileError, fits, read_tensors, write_tensors
+
+N_STATES = 2  # should the last be damaged, there is the one before
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+class Checkpoints:
+    """The folder of a training.
+
+    ``epoch_0001.safetensors`` … hold the weights of an epoch, for those who want to look at them;
+    ``state_0001.safetensors`` … all it takes to go on to the bit: weights, the optimizer's moments, the schedule, the
+    history, the best weights so far. No random generator is among them, for every epoch is seeded anew.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if need be.
+    settings : dict
+        What a training must share with this one to be gone on with: numbers, text, None.
+    keep : "all", "best" or int
+        Whose epochs' weights stay: all; the best so far; the last so many, and the best.
+    """
+
+    def __init__(self, directory: Path, settings: dict, keep: str | int = "all"):
+        if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
+            raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
+        self.directory = directory
+        self.settings = settings
+        self.keep = keep
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what another training left."""
+        for path in [*self.directory.glob("epoch_*.safetensors"), *self.directory.glob("state_*.safetensors")]:
+            path.unlink()
+
+    def check_space(self, model: nn.Module, n_epochs: int) -> None:
+        """Raise unless the disk has room for the files of so many epochs.
+
+        Raises
+        ------
+        NoSpaceError
+        """
+        n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        n_weights = {"all": n_epochs, "best": 2}.get(self.keep, self.keep)
+        advice = "choose another folder, a smaller model" + (" or keep='best'" if self.keep != "best" else "")
+        check_space(self.directory, n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs)), advice)
+
+    def save(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        history: list[dict],
+        weights: dict[str, Tensor] | None,
+        best: tuple[int, dict[str, Tensor]] | None,
+    ) -> None:
+        """Write the files of an epoch, then remove those that `keep` does not keep.
+
+        Parameters
+        ----------
+        epoch : int
+        model, optimizer, scheduler, history
+            As they stand after it.
+        weights : dict of Tensor, optional
+            To keep of this epoch.
+        best : (int, dict of Tensor), optional
+            The best epoch so far, and its weights.
+        """
+        if weights is not None:
+            write_tensors(self._file("epoch", epoch), "weights", weights, {"epoch": epoch})
+        tensors = {f"model.{name}": _stored(parameter) for name, parameter in model.named_parameters()}
+        for name, parameter in model.named_parameters():
+            moments = optimizer.state[parameter]
+            tensors |= {f"{moment}.{name}": _stored(moments[moment]) for moment in MOMENTS}
+        best_epoch, best_weights = best or (None, {})
+        tensors |= {f"best.{name}": tensor for name, tensor in best_weights.items()}
+        description = {
+            "epoch": epoch,
+            "settings": self.settings,
+            "schedule": scheduler.state_dict(),
+            "history": history,
+            "best_epoch": best_epoch,
+        }
+        write_tensors(self._file("state", epoch), "training", tensors, description)
+        for path in sorted(self.directory.glob("state_*.safetensors"))[:-N_STATES]:
+            path.unlink()
+        if self.keep != "all":
+            last = 0 if self.keep == "best" else self.keep
+            stay = {self._file("epoch", each) for each in (*range(epoch - last + 1, epoch + 1), best_epoch or 0)}
+            for path in set(self.directory.glob("epoch_*.safetensors")) - stay:
+                path.unlink()
+
+    def resume(
+        self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
+    ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
+        """Put all three where the last whole checkpoint left them; its epoch, history and `best`, as given to `save`.
+
+        A damaged checkpoint is named in a warning and passed over. Without any the epoch is 0.
+
+        Raises
+        ------
+        ValueError
+            The checkpoint is of other settings; the message names the first.
+        """
+        for path in sorted(self.directory.glob("state_*.safetensors"), reverse=True):
+            try:
+                tensors, description = read_tensors(path, "training")
+                return self._restore(path, tensors, description, model, optimizer, scheduler)
+            except DamagedFileError as error:
+                warnings.warn(f"{error}; going on from what was saved before it", stacklevel=3)
+        return 0, [], None
+
+    def _restore(
+        self,
+        path: Path,
+        tensors: dict[str, Tensor],
+        description: dict,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+    ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
+        try:
+            epoch, history, best_epoch = (description[name] for name in ("epoch", "history", "best_epoch"))
+            settings, schedule = dict(description["settings"]), dict(description["schedule"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"{path} is no checkpoint that saerec wrote: {error}") from error
+        for name, value in self.settings.items():
+            if settings.get(name) != value:
+                raise ValueError(
+                    f"cannot resume from {self.directory}: its {name} is {settings.get(name)!r}, here {value!r}; give "
+                    "the same settings and data, or start again with resume=False"
+                )
+        parameters = dict(model.named_parameters())
+        expected = {f"model.{name}": _stored(parameter) for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            expected |= {f"step.{name}": torch.zeros(())} | dict.fromkeys(
+                (f"exp_avg.{name}", f"exp_avg_sq.{name}"), _stored(parameter)
+            )
+        if best_epoch is not None:
+            expected |= {f"best.{name}": parameter for name, parameter in parameters.items()}
+        if not fits(tensors, expected):
+            raise DamagedFileError(f"{path} does not hold what a training of {type(model).__name__} needs")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                _stored(parameter).copy_(tensors[f"model.{name}"])
+                moments = {"step": tensors[f"step.{name}"]}
+                for moment in MOMENTS[1:]:
+                    moments[moment] = torch.empty_like(parameter)  # stored as the parameter is
+                    _stored(moments[moment]).copy_(tensors[f"{moment}.{name}"])
+                optimizer.state[parameter] = moments
+        scheduler.load_state_dict(schedule)
+        for group, lr in zip(optimizer.param_groups, scheduler.get_last_lr()):
+            group["lr"] = lr
+        if best_epoch is None:
+            return epoch, history, None
+        device = next(iter(parameters.values())).device
+        return epoch, history, (best_epoch, {name: tensors[f"best.{name}"].to(device) for name in parameters})
+
+    def _file(self, kind: str, epoch: int) -> Path:
+        return self.directory / f"{kind}_{epoch:04d}.safetensors"
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """A view whose rows lie one after the other in memory: of what is stored column by column, the transpose."""
+    return tensor if tensor.is_contiguous() else tensor.T

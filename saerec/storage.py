@@ -1,0 +1,265 @@
+"""Tensors in files that say whether they are whole, and a trained recommender in one. Reading runs no code.
+
+A file is of the safetensors format: a header of names, types, shapes and text, then plain numbers. The text holds a
+description, JSON, and the checksum of everything. That tells damage, not malice: who means harm can make a checksum
+too, so what is read is also checked for making sense.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy import sparse
+from torch import Tensor
+
+from saerec.baselines import BiasBaseline
+from saerec.files import save_atomically
+from saerec.ratings import RatingMatrix
+
+FORMAT = 2  # of what is written; 1, in two files, was never released
+LONGEST_HEADER = 2**24  # bytes
+CSR_PARTS = ("data", "indices", "indptr")
+
+
+class DamagedFileError(ValueError):
+    """A file is not what saerec wrote: cut off, altered, or of something else."""
+
+
+def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], description: dict) -> None:
+    """Write tensors and a description, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What the file is of, so that nothing else is taken for it.
+    tensors : mapping of str to Tensor
+    description : dict
+        What JSON can hold; numbers of numpy become plain ones.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    text = json.dumps(
+        {"kind": kind, "format": FORMAT, **description}, ensure_ascii=False, default=lambda value: value.tolist()
+    )
+    metadata = {"saerec": text, "sha256": _checksum(text, tensors)}
+    try:
+        save_atomically(path, lambda part: save_file(tensors, part, metadata))
+    except SafetensorError as error:  # its writer has no other way to say that the disk is full
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
+    """What `write_tensors` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+    DamagedFileError
+        It is not what was written, or of another kind or a newer saerec.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if not 0 < length <= min(LONGEST_HEADER, path.stat().st_size - 8):
+        raise DamagedFileError(f"{path} is cut off or of something else: its header cannot be {length:,} bytes long")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+        text, checksum = metadata["saerec"], metadata["sha256"]
+        description = json.loads(text)
+        found, written_as = description["kind"], int(description["format"])
+    except OSError:
+        raise
+    except Exception as error:  # whatever a parser says of bytes that are not its format
+        raise DamagedFileError(f"{path} is damaged or of something else ({type(error).__name__}: {error})") from error
+    if written_as > FORMAT:
+        raise DamagedFileError(f"{path} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade it")
+    if _checksum(text, tensors) != checksum:
+        raise DamagedFileError(f"{path} is damaged: its contents do not fit its checksum")
+    if found != kind:
+        raise DamagedFileError(f"{path} holds a {found}, not a {kind}")
+    return tensors, description
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    checksum = hashlib.sha256(text.encode())
+    for name, tensor in tensors.items():
+        checksum.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        checksum.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return checksum.hexdigest()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fitted recommender is, apart from what can be computed of it.
+
+    Attributes
+    ----------
+    parameters : dict
+        Of the recommender.
+    best_epochs : dict of int
+    histories : dict of DataFrame
+        epoch, train_rmse, valid_rmse. Both by layout.
+    ratings, seen : RatingMatrix
+        With the same ids.
+    baseline : BiasBaseline
+    weights : dict of dict of Tensor
+        The weights of each network, by layout, and of the ChoiceModel, if there is one, as "choice".
+    item_features : DataFrame or None
+    """
+
+    parameters: dict
+    best_epochs: dict[str, int]
+    histories: dict[str, pd.DataFrame]
+    ratings: RatingMatrix
+    seen: RatingMatrix
+    baseline: BiasBaseline
+    weights: dict[str, dict[str, Tensor]]
+    item_features: pd.DataFrame | None
+
+
+def write_trained(path: Path, trained: Trained) -> None:
+    """Write a recommender to a file: ids, baseline and ratings included, and nothing that differs from run to run."""
+    ratings, seen = trained.ratings, trained.seen
+    tensors = {f"{net}.{name}": tensor for net, of_net in trained.weights.items() for name, tensor in of_net.items()}
+    tensors["user_bias"] = torch.from_numpy(trained.baseline.user_bias)
+    tensors["item_bias"] = torch.from_numpy(trained.baseline.item_bias)
+    for name, matrix in {"ratings": ratings, "seen": seen}.items():
+        if name == "ratings" or matrix is not ratings:
+            tensors |= {f"{name}.{part}": torch.from_numpy(getattr(matrix.csr, part)) for part in CSR_PARTS}
+    for name, ids in (("user_ids", ratings.user_ids), ("item_ids", ratings.item_ids)):
+        if pd.api.types.is_integer_dtype(ids.dtype):
+            tensors[name] = torch.from_numpy(ids.to_numpy(copy=True))
+        else:
+            text = json.dumps(list(ids), ensure_ascii=False).encode()
+            tensors[f"{name}.text"] = torch.from_numpy(np.frombuffer(text, dtype=np.uint8).copy())
+    features = trained.item_features
+    if features is not None:
+        aligned = features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
+        tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
+    histories = {}
+    for layout, history in trained.histories.items():
+        plain = history.drop(columns="seconds", errors="ignore").astype(object)
+        histories[layout] = plain.where(plain.notna(), None).to_dict("records")
+    description = {
+        "parameters": trained.parameters,
+        "best_epochs": trained.best_epochs,
+        "histories": histories,
+        "mean": trained.baseline.mean,
+        "features": [] if features is None else [str(name) for name in features.columns],
+    }
+    write_tensors(path, "recommender", tensors, description)
+
+
+def read_trained(path: Path) -> Trained:
+    """What `write_trained` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+    DamagedFileError
+        As of `read_tensors`; or what is in the file does not fit together or is no number.
+    """
+    tensors, description = read_tensors(path, "recommender")
+    try:
+        return _trained(tensors, description)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        missing = "lacks " if type(error) is KeyError else ""
+        raise DamagedFileError(f"{path} is no recommender that saerec wrote: {missing}{error}") from error
+
+
+def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            _require(bool(tensor.isfinite().all()), f"{name} holds NaN or infinite numbers")
+    user_ids, item_ids = (_ids(name, tensors) for name in ("user_ids", "item_ids"))
+    matrices = {}
+    for name in ("ratings", "seen"):
+        if f"{name}.data" in tensors or name == "ratings":
+            parts = [tensors.pop(f"{name}.{part}") for part in CSR_PARTS]
+            matrices[name] = RatingMatrix(_csr(name, parts, (len(user_ids), len(item_ids))), user_ids, item_ids)
+    parameters, best_epochs = dict(description["parameters"]), dict(description["best_epochs"])
+    baseline = BiasBaseline(shrinkage=parameters["shrinkage"])
+    baseline.mean = float(description["mean"])
+    _require(math.isfinite(baseline.mean), "the mean is no number")
+    for name, ids in (("user_bias", user_ids), ("item_bias", item_ids)):
+        setattr(baseline, name, _floats(name, tensors.pop(name), (len(ids),)))
+    item_features, columns = None, list(description["features"])
+    if "item_features" in tensors:
+        values = _floats("item_features", tensors.pop("item_features"), (len(item_ids), len(columns)))
+        item_features = pd.DataFrame(values, index=item_ids, columns=columns)
+    histories = {}
+    for layout, rows in dict(description["histories"]).items():
+        history = pd.DataFrame(rows).astype({"epoch": int, "train_rmse": float, "valid_rmse": float})
+        histories[layout] = history[["epoch", "train_rmse", "valid_rmse"]]
+    weights: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        _require(tensor.dtype == torch.float32, f"{name} is of type {tensor.dtype}")
+        net, _, rest = name.partition(".")
+        weights.setdefault(net, {})[rest] = tensor
+    ratings = matrices["ratings"]
+    seen = matrices.get("seen", ratings)
+    return Trained(parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)
+
+
+def _floats(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    _require(
+        tensor.dtype == torch.float32 and tuple(tensor.shape) == shape,
+        f"{name} is {list(tensor.shape)} of {tensor.dtype}, not {list(shape)} of float32",
+    )
+    return tensor.numpy()
+
+
+def _csr(name: str, parts: list[Tensor], shape: tuple[int, int]) -> sparse.csr_array:
+    """A matrix of parts from a file: canonical, and within its shape, or an error."""
+    data, indices, indptr = parts
+    for part, tensor in zip(CSR_PARTS, parts):
+        _require(tensor.ndim == 1, f"{name}.{part} is no list of numbers")
+    _require(data.dtype == torch.float32 and len(data) > 0, f"{name}.data holds no float32 numbers")
+    for part, tensor in (("indices", indices), ("indptr", indptr)):
+        _require(tensor.dtype in (torch.int32, torch.int64), f"{name}.{part} is of type {tensor.dtype}")
+    _require(
+        len(indptr) == shape[0] + 1
+        and indptr[0] == 0
+        and indptr[-1] == len(data) == len(indices)
+        and bool((indptr.diff() >= 0).all()),
+        f"{name}.indptr does not divide {len(data):,} ratings among {shape[0]:,} users",
+    )
+    _require(bool(((indices >= 0) & (indices < shape[1])).all()), f"{name}.indices points outside {shape[1]:,} items")
+    csr = sparse.csr_array((data.numpy(), indices.numpy(), indptr.numpy()), shape=shape)
+    _require(csr.has_canonical_format, f"{name}.indices has items twice or out of order")
+    return csr
+
+
+def _ids(name: str, tensors: dict[str, Tensor]) -> pd.Index:
+    """The ids of that name, taken out of the tensors."""
+    if f"{name}.text" in tensors:
+        ids = json.loads(tensors.pop(f"{name}.text").numpy().tobytes())
+        _require(isinstance(ids, list) and all(isinstance(each, str) for each in ids), f"{name} holds no list of text")
+    else:
+        ids = tensors.pop(name).numpy()
+        _require(ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer), f"{name} is of type {ids.dtype}")
+    index = pd.Index(ids)
+    _require(len(index) > 0 and index.is_unique, f"{name} holds an id twice, or none")
+    return index
+
+
+def fits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Whether weights have the names and shapes of a network's."""
+    return {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in expected.items()
+    }
