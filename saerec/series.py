@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -19,10 +18,9 @@ import pandas as pd
 
 import saerec
 from saerec import page
+from saerec.datasets import TABLE, load_dataset
 from saerec.files import save_atomically
-from saerec.movielens import CITATION, ratings_file
-from saerec.readers import Dataset
-from saerec.validation import check_learnable
+from saerec.movielens import CITATION
 
 PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the notebooks; otherwise this is a checkout
@@ -63,71 +61,6 @@ ARTEFACTS = {
 
 RECOMMENDER_PAGE = "recommender.html"  # written after the notebooks, once these are there:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
-
-
-def load_dataset(
-    dataset: str,
-    *,
-    user: str = "user_id",
-    item: str = "item_id",
-    rating: str = "rating",
-    timestamp: str = "",
-    titles: str = "",
-    duplicates: str = "error",
-    separator: str = "",
-    encoding: str = "utf-8",
-) -> Dataset:
-    """The data set that the parameters of the notebooks mean: a MovieLens release, or a file of your own.
-
-    Parameters
-    ----------
-    dataset : str
-        What `saerec.load_movielens` takes, or a CSV or Parquet file.
-    user, item, rating, timestamp
-        Of a file of your own: `saerec.read_ratings`.
-    titles : str
-        A second such file with the columns `item` and title: `saerec.read_titles`. What it lacks is printed.
-    duplicates
-        Of either: `saerec.validation.resolve_duplicates`.
-    separator, encoding
-        Of files of your own, if they are text, and of both.
-
-    Raises
-    ------
-    FileNotFoundError, DataError
-        The message says what is wrong and what to do.
-    ValueError
-        What is said of a file of your own is said of a MovieLens release.
-    """
-    if _is_own_file(dataset):
-        form = {"separator": separator or None, "encoding": encoding}
-        ratings = saerec.read_ratings(dataset, user, item, rating, timestamp or None, duplicates=duplicates, **form)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            movies = saerec.read_titles(titles or None, ratings["item_id"], item=item, **form)
-        for warning in said:
-            print(warning.message)
-        data = Dataset(ratings, movies)
-    elif (user, item, rating, timestamp, titles, separator, encoding) == OWN_DEFAULTS:
-        data = saerec.load_movielens(dataset, duplicates=duplicates)
-    else:
-        raise ValueError(
-            "user, item, rating, timestamp, titles, separator and encoding are of a CSV or Parquet file; "
-            f"{dataset} is none"
-        )
-    check_learnable(data.ratings)
-    return data
-
-
-OWN_DEFAULTS = ("user_id", "item_id", "rating", "", "", "", "utf-8")
-TABLE = re.compile(r"\.(csv|tsv|txt|pq|parquet)(\.gz)?$", re.IGNORECASE)
-
-
-def _is_own_file(dataset: str) -> bool:
-    path = Path(dataset)
-    if path.suffix == ".zip":
-        return path.is_file() and ratings_file(path) is None
-    return path.is_file() or (TABLE.search(path.name) is not None and not path.is_dir())
 
 
 class SeriesError(Exception):

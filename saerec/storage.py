@@ -49,7 +49,7 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], descript
     text = json.dumps(
         {"kind": kind, "format": FORMAT, **description}, ensure_ascii=False, default=lambda value: value.tolist()
     )
-    metadata = {"saerec": text, "sha256": _checksum(text, tensors)}
+    metadata = {"saerec": f"{_checksum(text, tensors)} {text}"}  # one entry: several come in any order
     try:
         save_atomically(path, lambda part: save_file(tensors, part, metadata))
     except SafetensorError as error:  # its writer has no other way to say that the disk is full
@@ -74,7 +74,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-        text, checksum = metadata["saerec"], metadata["sha256"]
+        checksum, _, text = metadata["saerec"].partition(" ")
         description = json.loads(text)
         found, written_as = description["kind"], int(description["format"])
     except OSError:
