@@ -11,7 +11,7 @@ READY := $(VENV)/ready
 .PHONY: run test lab image clean
 
 run: $(READY)
-	$(BIN)/saerec run --overwrite
+	$(BIN)/saerec run
 
 test: $(READY)
 	$(BIN)/ruff check .

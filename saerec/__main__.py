@@ -1,5 +1,5 @@
 """The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
-recommend`` asks a run for a list, ``saerec page`` makes a web page of it."""
+recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec verify`` tells whether it holds."""
 
 import argparse
 import sys
@@ -15,6 +15,7 @@ from tqdm import tqdm
 import saerec
 from saerec import fetch, series
 from saerec.recommender import RANKINGS
+from saerec.record import read_record, verify
 from saerec.tables import write_parts
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
@@ -31,12 +32,16 @@ examples:
 RUN_HELP = """Execute the notebooks 01 to 05 on a data set, in order, and leave everything in one folder: the executed
 notebooks, a web page of each, an index.html to start from, the trained model, and tables as CSV.
 
+In the folder of an earlier run it goes on: what is finished stays, unless its parameters, the data, the notebook or
+saerec's code have changed; an interrupted training goes on from its last epoch.
+
 examples:
   saerec run                                          the data set that ships with saerec
   saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
   saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
   saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
   saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
+  saerec run --like runs/deep --out runs/again        what another run did, once more
 """
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
@@ -55,17 +60,26 @@ example:
   saerec page --run runs/ml-latest-small
 """
 
+VERIFY_HELP = """Tell whether a run still holds: its files are as they were written, the data set is the one that
+was read, and the model has the errors on the test ratings that the run's table says. The exit status is 1 if not.
+
+example:
+  saerec verify runs/ml-latest-small
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status: 0, 1 if something failed, 2 if the command made no sense."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
+    except KeyboardInterrupt:
+        print("saerec: interrupted; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        return 130
     except (series.SeriesError, OSError, ValueError, KeyError) as error:
         message = error.args[0] if type(error) is KeyError else error
         print(f"saerec: {message}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +150,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=("error", "last", "mean"),
         help="what counts if somebody rated something twice: the last (by time, if the data tell), or the mean",
     )
-    run.add_argument("--overwrite", action="store_true", help="replace an earlier run in the same folder")
+    run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
+    run.add_argument(
+        "--like", type=Path, metavar="DIR", help="the data set and the parameters of the run there; needs --out"
+    )
+    run.add_argument(
+        "--keep",
+        metavar="WHICH",
+        help="whose epochs' weights stay: all, best, or how many of the last (default: all); the same as -p keep",
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     run.set_defaults(command=_run)
 
@@ -173,6 +195,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how many users can be looked up; of more, so many are drawn at random (default: %(default)s)",
     )
     page.set_defaults(command=_page)
+
+    verify = commands.add_parser(
+        "verify", help="tell whether a run still holds", description=VERIFY_HELP, formatter_class=raw
+    )
+    verify.add_argument("run", type=Path, metavar="DIR", help="a run's folder")
+    verify.set_defaults(command=_verify)
     return parser
 
 
@@ -190,13 +218,21 @@ def _run(options: argparse.Namespace) -> None:
         if not (name and equals):
             raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
     names = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
-    own = {name: value for name in names if (value := getattr(options, name)) is not None}
+    given = {name: value for name in (*names, "keep") if (value := getattr(options, name)) is not None}
+    given |= {name: value for name, _, value in pairs}
+    dataset = options.dataset
+    if options.like:
+        if not options.out:
+            raise ValueError("--like needs --out, a folder for the new run")
+        model = read_record(options.like)["parameters"]
+        dataset = dataset or model["dataset"]
+        given = {name: value for name, value in model.items() if name not in ("dataset", "out")} | given
     index = series.run(
-        options.dataset,
+        dataset,
         options.out,
-        parameters=own | {name: value for name, _, value in pairs},
+        parameters=given,
         only=options.only,
-        overwrite=options.overwrite,
+        restart=options.restart,
         progress=not options.quiet,
     )
     print(f"done: open {index}")
@@ -248,6 +284,13 @@ def _recommend_to_all(
 
 def _page(options: argparse.Namespace) -> None:
     print(f"open {series.write_page(options.run, options.out, n_users=options.n_users)}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    checks = verify(options.run, series.load_dataset, series.OF_LOADING)
+    for name, holds, found in checks.itertuples(index=False):
+        print(f"{'holds' if holds else 'FAILS'}  {name}: {found}")
+    return 0 if checks["holds"].all() else 1
 
 
 def _as_id(text: str, ids: pd.Index) -> object:

@@ -5,10 +5,10 @@ A run is a folder: the executed notebooks, an HTML page of each, and the files t
 
 import ast
 import inspect
-import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -19,8 +19,17 @@ import pandas as pd
 import saerec
 from saerec import page
 from saerec.datasets import TABLE, load_dataset
-from saerec.files import save_atomically
+from saerec.files import LOCK, one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
+from saerec.record import (
+    RECORD,
+    checksums,
+    difference,
+    fingerprint,
+    read_record,
+    surroundings,
+    write_record,
+)
 
 PACKAGE = Path(__file__).parent
 INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the notebooks; otherwise this is a checkout
@@ -40,12 +49,13 @@ ARTEFACTS = {
     "baselines.csv": ("02_training", "validation errors of the baselines"),
     "history.csv": ("02_training", "training and validation error of every epoch"),
     "seconds.csv": ("02_training", "how long every epoch took"),
-    "checkpoints": ("02_training", "the weights of every epoch"),
+    "checkpoints": ("02_training", "the weights of every epoch, and what it takes to go on"),
     "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
     "scores.csv": ("03_best_epoch", "test errors of the model and the baselines"),
     "scores.png": ("03_best_epoch", "their picture"),
     "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
     "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),
+    "refit": ("03_best_epoch", "what it takes to go on with the last training"),
     "model": ("03_best_epoch", "the final model, for saerec.load"),
     "top10.csv": ("04_user_report", "the list of every user"),
     "reports.csv": ("04_user_report", "the lists of the reported users"),
@@ -58,6 +68,17 @@ ARTEFACTS = {
     "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
     "peers.png": ("06_peers", "their picture"),
 }
+
+# What they read of it.
+READS = {
+    "02_training": ("ratings.parquet", "movies.parquet"),
+    "03_best_epoch": ("trained", "history.csv", "baselines.csv", "train.parquet", "valid.parquet", "test.parquet"),
+    "04_user_report": ("model", "movies.parquet", "ratings.parquet"),
+    "05_original_study": ("ratings.parquet", "movies.parquet"),
+    "06_peers": ("trained", "train.parquet", "valid.parquet", "test.parquet"),
+}
+CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
+OF_LOADING = set(inspect.signature(load_dataset).parameters) - {"dataset"}
 
 RECOMMENDER_PAGE = "recommender.html"  # written after the notebooks, once these are there:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
@@ -108,9 +129,9 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
         `n_users` is negative, or what `saerec.load` finds wrong.
     """
     model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
-    scores, record = Path(folder, "scores.csv"), Path(folder, "run.json")
+    scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
-    dataset = json.loads(record.read_text(encoding="utf-8"))["parameters"]["dataset"] if record.exists() else ""
+    dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
     return page.write_page(
         out or Path(folder, RECOMMENDER_PAGE),
         saerec.load(model),
@@ -135,10 +156,14 @@ def run(
     *,
     parameters: Mapping[str, object] = {},
     only: Iterable[str] = (),
-    overwrite: bool = False,
+    restart: bool = False,
     progress: bool = True,
 ) -> Path:
     """Execute the series on a data set; the run's index page.
+
+    In the folder of an earlier run it goes on: what is finished stays, unless its parameters, what it reads, the data,
+    the notebook or saerec's code have changed, which is said on stderr; an interrupted training goes on from its last
+    epoch.
 
     Parameters
     ----------
@@ -150,18 +175,20 @@ def run(
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report"
         Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
-    overwrite : bool
-        Whether an earlier run in the same folder may be replaced.
+    restart : bool
+        Whether to remove an earlier run in the same folder first.
     progress : bool
         Show a progress bar for each notebook on stderr.
 
     Raises
     ------
     ValueError
-        A parameter that no notebook declares or of the wrong type, an unknown notebook, unusable data; before anything
-        is executed.
+        A parameter that no notebook declares or of the wrong type, an unknown notebook, unusable data, a damaged record
+        of the earlier run; before anything is executed.
     FileExistsError
-        The folder holds something already.
+        The folder holds something that is not of a run, or a run without its record.
+    BusyFolderError
+        Another process works in the folder.
     SeriesError
         A notebook failed. Its executed copy, with the traceback, is in the folder.
     """
@@ -172,33 +199,83 @@ def run(
         if name in parameters:
             raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
     typed = _typed(parameters, declared)
-    record = {"saerec": saerec.__version__, "parameters": {}, "seconds": {}}
-    earlier = _folder(str(dataset or DEFAULT), str(out)) / "run.json"
-    if only and earlier.exists():
-        record = json.loads(earlier.read_text(encoding="utf-8"))
-        dataset = dataset or record["parameters"]["dataset"]
+    folder = _folder(str(dataset or DEFAULT), str(out)).resolve()
+    record = {"parameters": {}, "data": None, "notebooks": {}, "seconds": {}}
+    if (folder / RECORD).exists() and not restart:
+        record |= read_record(folder)
+    if only:
+        dataset = dataset or record["parameters"].get("dataset", "")
+    else:
+        record["parameters"] = {}
     dataset = str(dataset or DEFAULT)
-    reads = set(inspect.signature(load_dataset).parameters) - {"dataset"}
-    if not only or any(reads & set(names) for names in declared.values()):
-        own = {name: value for name, value in (record["parameters"] | typed).items() if name in reads}
-        load_dataset(dataset, **own)  # what is wrong with it is said before an earlier run is cleared
-    folder = run_folder(dataset, str(out)).resolve()
-    if not only:
-        _clear(folder, overwrite)
     record["parameters"] |= {"dataset": dataset, "out": str(folder)} | typed
-    (folder / "index.html").unlink(missing_ok=True)
-    for notebook in notebooks:
-        start = time.perf_counter()
-        (folder / notebook.name).with_suffix(".html").unlink(missing_ok=True)
-        _write_json(folder / "run.json", record)
-        passed = {name: value for name, value in record["parameters"].items() if name in declared[notebook]}
-        _execute(notebook, folder / notebook.name, passed, progress)
-        _write_html(folder / notebook.name)
-        record["seconds"][notebook.stem] = round(time.perf_counter() - start, 1)
-    _write_json(folder / "run.json", record)
-    if all((folder / name).exists() for name in FOR_ITS_PAGE):
-        write_page(folder)
-    return _write_index(folder)
+    if not only or any(OF_LOADING & set(names) for names in declared.values()):
+        own = {name: value for name, value in record["parameters"].items() if name in OF_LOADING}
+        data = load_dataset(dataset, **own)  # what is wrong with it is said before an earlier run is touched
+        record["data"] = fingerprint(data.ratings)
+        del data
+    with one_writer(folder):
+        if not only:
+            _check_folder(folder, restart)
+        record |= {"saerec": saerec.__version__, **surroundings()}
+        for name in ("index.html", RECOMMENDER_PAGE):
+            (folder / name).unlink(missing_ok=True)
+        for notebook in notebooks:
+            passed = {name: value for name, value in record["parameters"].items() if name in declared[notebook]}
+            _run_notebook(notebook, passed, "resume" in declared[notebook], folder, record, bool(only), progress)
+        if (folder / "scores.csv").exists():
+            record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
+        write_record(folder, record)
+        if all((folder / name).exists() for name in FOR_ITS_PAGE):
+            write_page(folder)
+        return _write_index(folder)
+
+
+def _run_notebook(
+    notebook: Path,
+    parameters: dict[str, object],
+    can_resume: bool,
+    folder: Path,
+    record: dict,
+    anyway: bool,
+    progress: bool,
+) -> None:
+    """Execute a notebook, unless its work is done; then, or with its work begun, the record says so."""
+    name = notebook.stem
+    inputs = {
+        "parameters": {key: value for key, value in parameters.items() if key not in ("dataset", "out", "resume")},
+        "reads": checksums(folder, READS.get(name, ())),
+        "data": record["data"]["sha256"] if OF_LOADING & set(parameters_of(notebook)) else None,
+        "notebook": sha256_of(notebook),
+        "code": record["code"],
+    }
+    own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
+    before = record["notebooks"].get(name)
+    changed = None if before is None else difference(before["inputs"], inputs)
+    if before is not None and changed is None and "writes" not in before and can_resume:
+        print(f"{name} was interrupted and goes on", file=sys.stderr)
+        parameters = parameters | {"resume": True}
+    elif before is not None and not anyway:
+        pages = tuple(notebook.with_suffix(ending).name for ending in (".ipynb", ".html"))
+        now = checksums(folder, (*own, *pages))
+        changed = changed or next((f"{file} is missing" for file in pages if file not in now), None)
+        for file, checksum in before.get("writes", {}).items():
+            changed = changed or (None if now.get(file) == checksum else f"{file} is not as it was written")
+        if "writes" in before and changed is None:
+            print(f"{name} is finished and stays", file=sys.stderr)
+            return
+        print(f"{name} runs again: {changed or 'it was interrupted'}", file=sys.stderr)
+        for written in own:
+            _remove(folder / written)
+    start = time.perf_counter()
+    (folder / notebook.name).with_suffix(".html").unlink(missing_ok=True)
+    record["notebooks"][name] = {"inputs": inputs}
+    write_record(folder, record)
+    _execute(notebook, folder / notebook.name, parameters, progress)
+    _write_html(folder / notebook.name)
+    record["notebooks"][name]["writes"] = checksums(folder, tuple(file for file in own if file not in CHECK_THEMSELVES))
+    record["seconds"][name] = round(time.perf_counter() - start, 1)
+    write_record(folder, record)
 
 
 def _choose(only: list[str]) -> list[Path]:
@@ -251,22 +328,31 @@ def _read(text: str, kind: type) -> object:
     return value
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
-    if not any(folder.iterdir()):
-        return
+def _check_folder(folder: Path, restart: bool) -> None:
+    """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`."""
     pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
-    ours = {"run.json", "index.html", RECOMMENDER_PAGE, *ARTEFACTS, *pages}
-    foreign = sorted(path.name for path in folder.iterdir() if path.name.removesuffix(".part") not in ours)
+    ours = {RECORD, "index.html", RECOMMENDER_PAGE, *ARTEFACTS, *pages}
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(LOCK)]
+    foreign = [path.name for path in there if path.name.removesuffix(".part") not in ours]
     if foreign:
         raise FileExistsError(
             f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
         )
-    if not overwrite:
+    if restart:
+        for path in there:
+            _remove(path)
+    elif there and not (folder / RECORD).exists():
         raise FileExistsError(
-            f"{folder} holds an earlier run: replace it with --overwrite or choose another folder with --out"
+            f"{folder} holds files of a run without its record, {RECORD}: remove them with --restart, or choose "
+            "another folder with --out"
         )
-    shutil.rmtree(folder)
-    folder.mkdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], progress: bool) -> None:
@@ -322,11 +408,7 @@ def _write_html(notebook: Path) -> None:
     html, _ = exporter.from_filename(str(notebook))
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    notebook.with_suffix(".html").write_text(html, encoding="utf-8")
-
-
-def _write_json(path: Path, content: dict) -> None:
-    save_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1), encoding="utf-8"))
+    save_atomically(notebook.with_suffix(".html"), lambda part: part.write_text(html, encoding="utf-8"))
 
 
 PAGE = """<!DOCTYPE html>
@@ -366,7 +448,7 @@ def _write_index(folder: Path) -> Path:
     """The run's first page: its notebooks, scores and files."""
     import nbformat
 
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record = read_record(folder)
     rows = []
     for path in sorted(folder.glob("[0-9][0-9]_*.html")):
         first = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
