@@ -1,8 +1,13 @@
-"""A file is whole or not there."""
+"""A file is whole or not there; a folder has one writer; a full disk is noticed before and after."""
+
+import multiprocessing
+import os
+from collections import namedtuple
 
 import pytest
 
-from saerec.files import save_atomically
+from saerec import files
+from saerec.files import BusyFolderError, NoSpaceError, check_space, one_writer, save_atomically, sha256_of
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -17,3 +22,60 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         save_atomically(tmp_path / "b", fail)
     assert (tmp_path / "a").read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    order = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda file: order.append("fsync") or sync(file))
+    monkeypatch.setattr(files.os, "replace", lambda *paths: order.append("replace") or replace(*paths))
+    save_atomically(tmp_path / "a", lambda path: path.write_text("whole"))
+    assert order[:2] == ["fsync", "replace"]
+
+
+def test_a_folder_has_the_checksum_of_its_files(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).write_text(name)
+    before = sha256_of(tmp_path / "folder")
+    (tmp_path / "folder" / ".lock").touch()
+    assert sha256_of(tmp_path / "folder") == before != sha256_of(tmp_path / "folder" / "a")
+    (tmp_path / "folder" / "b").rename(tmp_path / "folder" / "c")
+    assert sha256_of(tmp_path / "folder") != before
+
+
+def hold(folder, held):
+    with one_writer(folder):
+        held.set()
+        held.wait(1)  # it is set: wait is a moment
+        multiprocessing.Event().wait()
+
+
+def test_a_second_writer_is_told_of_the_first_and_a_dead_one_holds_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(60)
+    message = f"process {process.pid} is writing to {tmp_path}: wait for it"
+    with pytest.raises(BusyFolderError, match=message), one_writer(tmp_path):
+        pass
+    process.kill()
+    process.join()
+    with one_writer(tmp_path):
+        assert (tmp_path / ".lock.pid").read_text() == str(os.getpid())
+    assert not (tmp_path / ".lock.pid").exists()
+
+
+def test_an_error_lets_go_of_the_folder(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyError), one_writer(tmp_path / "new"):
+            raise KeyError
+
+
+def test_too_little_room_is_said_with_advice(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage(0, 0, 2_000_000_000))
+    check_space(tmp_path, 2_000_000_000, "go elsewhere")
+    with pytest.raises(NoSpaceError, match=r"needs about 2 GB, and its disk has 2 GB free: go elsewhere"):
+        check_space(tmp_path, 2_000_000_001, "go elsewhere")

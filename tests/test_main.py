@@ -1,5 +1,6 @@
 """The command line: what it prints, and that whatever goes wrong is one clear line and a non-zero exit."""
 
+import json
 import re
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_run_passes_on_what_was_asked(monkeypatch, capsys):
     )
     assert asked["args"] == ("d", "o")
     assert asked["parameters"] == {"a": "1", "b": "x=y"}
-    assert asked["only"] == ["02_training"] and asked["overwrite"] is False and asked["progress"] is False
+    assert asked["only"] == ["02_training"] and asked["restart"] is False and asked["progress"] is False
     assert "index.html" in capsys.readouterr().out
 
 
@@ -139,7 +140,30 @@ def test_the_columns_of_a_file_are_parameters(monkeypatch):
     assert asked["parameters"] == own | {"seed": "3"}
 
 
-@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page"])
+def test_what_another_run_did_once_more(tmp_path, monkeypatch, capsys):
+    asked = {}
+    monkeypatch.setattr(series, "run", lambda *args, **options: asked.update(args=args, **options) or "index.html")
+    assert main(["run", "--like", str(tmp_path), "--out", "o"]) == 1
+    assert "there is no run in" in capsys.readouterr().err
+    parameters = {"dataset": "ml-1m", "out": "elsewhere", "seed": 3, "hidden_dims": [5]}
+    (tmp_path / "run.json").write_text(json.dumps({"parameters": parameters}))
+    assert main(["run", "--like", str(tmp_path), "--out", "o", "-p", "seed=4", "--keep", "best"]) == 0
+    assert asked["args"] == ("ml-1m", "o")
+    assert asked["parameters"] == {"seed": "4", "hidden_dims": [5], "keep": "best"}
+    assert main(["run", "--like", str(tmp_path)]) == 1
+    assert "--like needs --out" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(series, "run", interrupted)
+    assert main(["run"]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page", "verify"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 import saerec
 from saerec import Recommender, load
+from saerec.checkpoints import Checkpoints
 from saerec.recommender import FILE
 
 QUICK = {
@@ -117,6 +118,27 @@ class TestFit:
         other = quick(orientation=rec.orientation).fit(*parts[:2], **options, resume=True)
         assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
         assert len([*tmp_path.glob("**/epoch_0010.safetensors")]) == len(rec.models)
+
+    @pytest.mark.parametrize("epoch", [4, 11])  # while the epoch is chosen; in the refit, of its second layout
+    def test_an_interrupted_fit_goes_on_to_the_bit(self, rec, parts, tmp_path, monkeypatch, epoch):
+        save, saved = Checkpoints.save, []
+
+        def interrupted(self, *state):
+            save(self, *state)
+            saved.append(self.directory)
+            if len(saved) == epoch * len(rec.models):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path)
+        monkeypatch.undo()
+        assert ("refit" in str(saved[-1])) == (epoch == 11)
+        other = quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path, resume=True)
+        assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
+        for model, same in zip(rec.models.values(), other.models.values()):
+            for name, weights in model.state_dict().items():
+                assert torch.equal(weights, same.state_dict()[name])
 
     def test_global_random_state_is_left_alone(self, parts):
         torch.manual_seed(3)

@@ -1,6 +1,7 @@
 """Running notebooks: parameters are checked before anything starts, runs are not overwritten, failures are named."""
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -13,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import saerec
 from saerec import series
+from saerec.files import BusyFolderError, one_writer
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
@@ -107,22 +109,22 @@ def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, t
     assert 'href="01_first.html"' in page and "What is n?" in page and "n = 7" in page
     assert 'href="02_second.html"' in (index.parent / "01_first.html").read_text(encoding="utf-8")
 
-    with pytest.raises(FileExistsError, match="earlier run: replace it with --overwrite"):
-        series.run(out=tmp_path / "run")
     (index.parent / "top10.csv").touch()
-    series.run(out=tmp_path / "run", overwrite=True, progress=False)
+    series.run(out=tmp_path / "run", restart=True, progress=False)
     assert not (index.parent / "top10.csv").exists()
     assert (index.parent / "sizes.csv").read_text() == "(3, 0.5, False, [])"
 
 
 @pytest.mark.parametrize("left", ["ratings.parquet", "run.json.part"])
-def test_what_jupyter_or_a_crash_left_behind_may_be_overwritten(notebooks, tmp_path, monkeypatch, left):
+def test_what_jupyter_or_a_crash_left_behind_is_removed_when_asked(notebooks, tmp_path, monkeypatch, left):
     monkeypatch.setattr(series, "_execute", lambda *_: None)
     monkeypatch.setattr(series, "_write_html", lambda *_: None)
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / left).touch()
-    series.run(out=folder, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"a run without its record, run\.json: remove them with --restart"):
+        series.run(out=folder)
+    series.run(out=folder, restart=True)
     assert not (folder / left).exists()
 
 
@@ -132,8 +134,142 @@ def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypat
     folder.mkdir()
     (folder / "thesis.txt").touch()
     with pytest.raises(FileExistsError, match=r"not of a run, thesis\.txt"):
-        series.run(out=folder, overwrite=True)
+        series.run(out=folder, restart=True)
     assert (folder / "thesis.txt").exists()
+
+
+class TestGoingOn:
+    """In the folder of an earlier run; notebooks are not executed but write their files."""
+
+    @pytest.fixture
+    def run(self, notebooks, tmp_path, monkeypatch, capsys):
+        """Runs the series; what was executed, with what `resume`, and what was said."""
+        monkeypatch.setattr(series, "READS", {"02_second": ("sizes.csv",)})
+        monkeypatch.setattr(
+            series, "ARTEFACTS", {"sizes.csv": ("01_first", "sizes"), "checkpoints": ("02_second", "weights")}
+        )
+        more = {
+            "01_first": ("n = 3", r"encoding = 'utf-8'\nn = 3"),
+            "02_second": ("divisor =", r"resume = False\ndivisor ="),
+        }
+        for name, change in more.items():
+            path = notebooks / f"{name}.ipynb"
+            path.write_text(path.read_text().replace(*change, 1))
+        executed = []
+
+        def execute(notebook, output, parameters, progress):
+            executed.append((notebook.stem, parameters.get("resume")))
+            output.touch()
+            if notebook.stem == "01_first":
+                (output.parent / "sizes.csv").write_text(str(parameters.get("n")))
+            else:
+                (output.parent / "checkpoints").mkdir(exist_ok=True)
+            if parameters.get("divisor") == 0:
+                raise series.SeriesError("stopped")
+
+        monkeypatch.setattr(series, "_execute", execute)
+        monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+        monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
+
+        def run(**options):
+            executed.clear()
+            series.run(out=tmp_path / "run", **options)
+            return executed.copy(), capsys.readouterr().err
+
+        return run
+
+    def test_what_is_finished_stays(self, run):
+        assert run() == ([("01_first", None), ("02_second", None)], "")
+        assert run() == ([], "01_first is finished and stays\n02_second is finished and stays\n")
+        assert run(restart=True) == ([("01_first", None), ("02_second", None)], "")
+
+    def test_a_changed_parameter_is_named_and_what_depends_on_it_runs(self, run):
+        run()
+        executed, said = run(parameters={"n": 5})
+        assert executed == [("01_first", None), ("02_second", None)]
+        assert said == ("01_first runs again: n was its default, is 5\n02_second runs again: sizes.csv is another\n")
+        executed, said = run(parameters={"n": 5, "divisor": 2})
+        assert executed == [("02_second", None)]
+        assert said.endswith("02_second runs again: divisor was its default, is 2\n")
+        assert "n was 5, is its default" in run()[1]
+
+    def test_what_does_not_change_the_files_does_not_go_further(self, run):
+        run()
+        executed, said = run(parameters={"x": 0.75})
+        assert executed == [("01_first", None)] and said.endswith("02_second is finished and stays\n")
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda folder: (folder / "sizes.csv").write_text("mine"), "sizes.csv is not as it was written"),
+            (lambda folder: (folder / "sizes.csv").unlink(), "sizes.csv is not as it was written"),
+            (lambda folder: (folder / "01_first.html").unlink(), "01_first.html is missing"),
+        ],
+    )
+    def test_files_that_were_changed_or_lost_are_made_again(self, run, tmp_path, change, reason):
+        run()
+        change(tmp_path / "run")
+        executed, said = run()
+        assert executed == [("01_first", None)] and f"01_first runs again: {reason}\n" in said
+        assert (tmp_path / "run" / "sizes.csv").read_text() == "None"
+
+    def test_other_code_other_data_or_an_edited_notebook_are_said(self, run, notebooks, monkeypatch, tastes):
+        run()
+        second = notebooks / "02_second.ipynb"
+        second.write_text(second.read_text() + "\n")
+        assert "02_second runs again: the notebook was edited" in run()[1]
+        monkeypatch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, None))
+        assert "01_first runs again: the data are others" in run()[1]
+        monkeypatch.setattr(saerec.record, "code", lambda: "other")
+        assert run()[1].count("saerec's code is another") == 2
+
+    def test_an_interrupted_training_goes_on(self, run, tmp_path, monkeypatch):
+        run()
+        execute = series._execute
+
+        def killed(*arguments):
+            execute(*arguments)
+            if arguments[0].stem == "02_second":
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(series, "_execute", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(restart=True)
+        (tmp_path / "run" / "checkpoints" / "state").touch()
+        monkeypatch.setattr(series, "_execute", execute)
+        executed, said = run()
+        assert executed == [("02_second", True)] and "02_second was interrupted and goes on\n" in said
+        assert (tmp_path / "run" / "checkpoints" / "state").exists()
+
+    def test_an_interrupted_one_of_other_parameters_does_not(self, run, tmp_path):
+        with pytest.raises(series.SeriesError):
+            run(parameters={"divisor": 0})
+        (tmp_path / "run" / "checkpoints" / "state").touch()
+        executed, said = run()
+        assert executed == [("02_second", None)] and "divisor was 0, is its default" in said
+        assert not (tmp_path / "run" / "checkpoints" / "state").exists()
+
+    def test_a_folder_has_one_writer(self, run, tmp_path, notebooks):
+        with one_writer(tmp_path / "run"), pytest.raises(BusyFolderError, match=f"process {os.getpid()} is writing to"):
+            run()
+        assert run()[0]
+
+    def test_a_damaged_record_is_an_error(self, run, tmp_path):
+        run()
+        (tmp_path / "run" / "run.json").write_text("{")
+        with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart"):
+            run()
+        assert run(restart=True)[0]
+
+
+@pytest.mark.parametrize("path", sorted(series.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_notebook_reads_is_known(path):
+    source = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+    named = set(re.findall(r'artefact\(run, "([\w.]+)"\)', source))
+    for names in re.findall(r'artefact\(run, f"\{name\}\.parquet"\)\) for name in \(([^)]*)\)', source):
+        named |= {f"{name}.parquet" for name in re.findall(r'"(\w+)"', names)}
+    assert source.count("artefact(run, ") <= len(named)
+    assert named == set(series.READS.get(path.stem, ()))
 
 
 @pytest.mark.series
@@ -305,7 +441,7 @@ class TestLoadDataset:
         (shop / "run").mkdir()
         (shop / "run" / "scores.csv").write_text("old")
         with pytest.raises(MissingColumnError, match="no column user_id, item_id, rating; there are: who, what"):
-            series.run(shop / "shop.csv", shop / "run", overwrite=True)
+            series.run(shop / "shop.csv", shop / "run", restart=True)
         assert (shop / "run" / "scores.csv").read_text() == "old"
 
     @pytest.mark.parametrize(

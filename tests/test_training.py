@@ -1,17 +1,21 @@
 import inspect
 import warnings
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
 from saerec.checkpoints import Checkpoints
-from saerec.training import RatingRows, one_cycle
+from saerec.files import BusyFolderError, NoSpaceError, one_writer
+from saerec.storage import read_tensors, write_tensors
+from saerec.training import DivergedError, RatingRows, one_cycle
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
 
@@ -465,6 +469,125 @@ class TestCheckpoints:
         files = sorted(path.name for path in tmp_path.iterdir())
         kept = [f"{kind}_000{epoch}.safetensors" for kind in ("epoch", "state") for epoch in (1, 2)]
         assert files == [".lock", *kept[:2], "notes.txt", *kept[2:]]
+
+
+def spoil(path):
+    """Change a bit in the middle."""
+    blob = bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    path.write_bytes(bytes(blob))
+
+
+class TestWhatGoesWrong:
+    @pytest.mark.parametrize("damage", [spoil, lambda path: path.write_bytes(path.read_bytes()[:-9])])
+    @pytest.mark.parametrize("options", [{}, {"last_alone": True, "valid": None}])
+    def test_a_damaged_checkpoint_is_named_and_passed_over(self, case, tmp_path, damage, options):
+        expected, history = case.fit(**options)
+        case.fit(**options, checkpoint_dir=tmp_path, stop_after=4)
+        damage(tmp_path / "state_0004.safetensors")
+        with pytest.warns(UserWarning, match=r"state_0004.* damaged.*; going on from what was saved before it"):
+            model, resumed = case.fit(**options, checkpoint_dir=tmp_path, resume=True)
+        assert_same_history(resumed, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_if_all_are_damaged_it_starts_anew(self, case, tmp_path):
+        expected, history = case.fit()
+        case.fit(checkpoint_dir=tmp_path, stop_after=4)
+        for path in tmp_path.glob("state_*"):
+            spoil(path)
+        with pytest.warns(UserWarning, match="going on from what was saved before it"):
+            model, resumed = case.fit(checkpoint_dir=tmp_path, resume=True)
+        assert_same_history(resumed, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_a_checkpoint_of_another_network_with_its_settings_is_damaged(self, case, tmp_path):
+        case.fit(checkpoint_dir=tmp_path, stop_after=1)
+        path = tmp_path / "state_0001.safetensors"
+        tensors, description = read_tensors(path, "training")
+        tensors["exp_avg.output.bias"] = tensors["exp_avg.output.bias"][:-1]
+        write_tensors(path, "training", tensors, description)
+        with pytest.warns(UserWarning, match="does not hold what a training of SAE needs"):
+            case.fit(checkpoint_dir=tmp_path, stop_after=1, resume=True)
+
+    @pytest.mark.parametrize(
+        ("keep", "expected"), [("all", [1, 2, 3, 4, 5, 6]), ("best", [1]), (2, [1, 5, 6]), (9, [1, 2, 3, 4, 5, 6])]
+    )
+    def test_keep_bounds_what_stays(self, case, tmp_path, keep, expected):
+        _, history = case.fit(valid=case.contrary, checkpoint_dir=tmp_path, keep=keep)
+        assert best_epoch(history) == 1
+        assert sorted(int(path.stem[-4:]) for path in tmp_path.glob("epoch_*")) == expected
+        assert sorted(int(path.stem[-4:]) for path in tmp_path.glob("state_*")) == [5, 6]
+
+    @pytest.mark.parametrize("keep", ["none", 0, -1, 2.0, True])
+    def test_an_unknown_keep_is_refused(self, case, tmp_path, keep):
+        with pytest.raises(ValueError, match="keep must be 'all', 'best' or how many of the last epochs"):
+            case.fit(checkpoint_dir=tmp_path, keep=keep)
+
+    def test_a_full_disk_ends_it_with_the_last_checkpoint_whole(self, case, tmp_path, monkeypatch):
+        expected, history = case.fit()
+        writer = saerec.storage.save_file
+
+        def full(tensors, path, metadata):
+            writer(tensors, path, metadata)
+            if "state_0003" in str(path):
+                path.write_bytes(path.read_bytes()[:100])
+                raise SafetensorError("No space left on device")
+
+        monkeypatch.setattr(saerec.storage, "save_file", full)
+        with pytest.raises(OSError, match="stopped in epoch 3: cannot write .*state_0003.*No space left.*resume=True"):
+            case.fit(checkpoint_dir=tmp_path)
+        monkeypatch.undo()
+        assert sorted(path.name for path in tmp_path.glob("state_*")) == [f"state_000{i}.safetensors" for i in (1, 2)]
+        model, resumed = case.fit(checkpoint_dir=tmp_path, resume=True)
+        assert_same_history(resumed, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_too_little_room_is_said_before_training(self, case, tmp_path, monkeypatch):
+        n_bytes = 4 * sum(parameter.numel() for parameter in new_model(case.train.n_items).parameters())
+        usage = namedtuple("usage", "free")
+        monkeypatch.setattr(saerec.files.shutil, "disk_usage", lambda _: usage((12 + 6) * n_bytes - 1))
+        with pytest.raises(NoSpaceError, match="choose another folder, a smaller model or keep='best'$"):
+            case.fit(checkpoint_dir=tmp_path)
+        case.fit(checkpoint_dir=tmp_path, keep="best")
+        used = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+        assert used > 8 * n_bytes  # two states of four copies each
+
+    def test_one_training_a_folder(self, case, tmp_path):
+        with one_writer(tmp_path), pytest.raises(BusyFolderError, match="is writing to"):
+            case.fit(checkpoint_dir=tmp_path)
+
+    def test_errors_that_grow_stop_it_with_epoch_and_batch_and_what_to_try(self, case, tmp_path):
+        message = (
+            r"stopped in epoch 1: it diverged in batch [2-9], .*try a lower lr than 3e\+?01 .*the epochs before are"
+        )
+        with pytest.raises(DivergedError, match=message):
+            case.fit(lr=30.0, checkpoint_dir=tmp_path)
+
+    def test_the_last_good_epoch_is_kept(self, case, tmp_path, monkeypatch):
+        expected, _ = case.fit(valid=None, stop_after=3)
+        step = saerec.training._train_epoch
+        epochs = iter(range(1, 7))
+
+        def spoiled(model, *rest):
+            step(model, *rest)
+            if next(epochs) == 4:
+                model.output.bias.data[0] = torch.nan
+
+        monkeypatch.setattr(saerec.training, "_train_epoch", spoiled)
+        with pytest.raises(DivergedError, match="stopped in epoch 4: it diverged in the last batch"):
+            case.fit(valid=None, checkpoint_dir=tmp_path)
+        kept = load_file(tmp_path / "epoch_0003.safetensors")
+        assert_same_weights(kept, expected.state_dict())
+
+    def test_a_network_that_says_the_same_of_everybody_is_warned_of_once_an_epoch(self, case):
+        with pytest.warns(UserWarning, match="after epoch [12] the network says the same of every row") as warned:
+            case.fit(n_epochs=2, lr=0.5, weight_decay=2.0)  # each step takes all of the weights away
+        assert len(warned) == 2
+
+    def test_a_healthy_one_is_not(self, case):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            case.fit()
 
 
 class TestThreads:
