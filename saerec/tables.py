@@ -347,22 +347,73 @@ def _with_bom(encoding: str) -> str:
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
+def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
+    """Write a frame to a CSV or Parquet file, whole or not at all.
+
+    In a CSV file, text that a spreadsheet would take for a formula gets an apostrophe before it, which makes it text
+    there: what begins with =, +, -, @, a tab or a line end, and is no number.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in .csv or .parquet.
+    frame : DataFrame
+    **options
+        Of ``DataFrame.to_csv``, or of ``to_parquet``.
+
+    Raises
+    ------
+    ValueError
+        The name ends in something else.
+    """
+    kind = _kind(path)
+    if kind == ".csv":
+        save_atomically(path, lambda part: _without_formulas(frame).to_csv(part, **options))
+    else:
+        save_atomically(path, lambda part: frame.to_parquet(part, **options))
+
+
+FORMULA = re.compile(r"[=+\-@\t\r\n](?![0-9.]+$)")
+OWN_TYPES = ["number", "bool", "datetime", "datetimetz", "timedelta"]
+
+
+def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, with an apostrophe before each text that a spreadsheet would compute."""
+
+    def harmless(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return ("'" if FORMULA.match(value) else "") + value.replace("\r", " ")  # which pandas would leave unquoted
+
+    frame = frame.copy(deep=False)
+    text = frame.select_dtypes(exclude=OWN_TYPES)
+    frame[text.columns] = text.astype(object).map(harmless)
+    if frame.index.dtype == object or pd.api.types.is_string_dtype(frame.index.dtype):
+        frame.index = frame.index.map(harmless)
+    return frame.rename(columns=harmless)
+
+
+def _kind(path: Path) -> str:
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path} ends neither in .csv nor in .parquet")
+    return path.suffix
+
+
 def write_parts(path: Path, frames: Iterable[pd.DataFrame]) -> None:
-    """Write frames with the same columns, one after the other, to a CSV or Parquet file; whole or not at all.
+    """Write frames with the same columns, one after the other, to one file, as `write_table` does.
 
     Raises
     ------
     ValueError
         The name ends neither in .csv nor in .parquet.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path} ends neither in .csv nor in .parquet")
+    kind = _kind(path)
 
     def write(part: Path) -> None:
         with ExitStack() as stack:
             for i, frame in enumerate(frames):
-                if path.suffix == ".csv":
-                    frame.to_csv(part, mode="a" if i else "w", header=not i, index=False)
+                if kind == ".csv":
+                    _without_formulas(frame).to_csv(part, mode="a" if i else "w", header=not i, index=False)
                     continue
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 if not i:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from saerec import DataError, load_movielens, read_ratings, read_titles
-from saerec.tables import INT_ID, RATING, TEXT, _count, read_text
+from saerec.tables import INT_ID, RATING, TEXT, _count, read_text, write_parts, write_table
 
 HEADER = "user_id,item_id,rating,when\n"
 FIELDS = st.one_of(
@@ -236,3 +236,51 @@ def test_a_path_may_be_text_or_a_path(tmp_path):
     (tmp_path / "r.csv").write_text("user_id,item_id,rating\n1,2,3\n")
     for path in (tmp_path / "r.csv", str(tmp_path / "r.csv"), Path(tmp_path, "r.csv")):
         assert len(read_ratings(path)) == 1
+
+
+class TestWriteTable:
+    FORMULAS = ("=1+1", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")')
+
+    @pytest.mark.parametrize("text", FORMULAS)
+    @pytest.mark.parametrize("write", [write_table, lambda path, frame: write_parts(path, [frame, frame])])
+    def test_what_a_spreadsheet_would_compute_is_made_text(self, tmp_path, text, write):
+        frame = pd.DataFrame({"title": [text, "A film"], "n": [-1, 2]})
+        write(tmp_path / "a.csv", frame)
+        written = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
+        assert written["title"].tolist()[:2] == [f"'{text}".replace("\r", " "), "A film"]
+        assert frame["title"].tolist() == [text, "A film"]
+
+    def test_row_labels_and_names_of_columns_too(self, tmp_path):
+        write_table(tmp_path / "a.csv", pd.DataFrame({"=a": [1]}, index=["=b"]))
+        assert (tmp_path / "a.csv").read_text() == ",'=a\n'=b,1\n"
+
+    def test_everything_else_is_as_pandas_writes_it(self, tmp_path):
+        frame = pd.DataFrame(
+            {
+                "id": ["-5", "+7.5", "a=b", None],
+                "score": np.array([-1.5, np.nan, 3, 4], dtype=np.float32),
+                "n": pd.array([1, None, -3, 4], dtype="Int64"),
+                "when": pd.to_datetime(["2020-01-01", None, "2021-02-03", "2022-03-04"]),
+                "liked": [True, False, True, False],
+            }
+        )
+        for options in ({}, {"index": False, "float_format": "%.3f"}):
+            frame.to_csv(tmp_path / "b.csv", **options)
+            write_table(tmp_path / "a.csv", frame, **options)
+            assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+        write_table(tmp_path / "a.parquet", frame)
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), frame)
+
+    def test_it_is_whole_or_not_there(self, tmp_path, monkeypatch):
+        write_table(tmp_path / "a.csv", pd.DataFrame({"a": [1]}))
+
+        def fail(self, path, **_):
+            path.write_text("half")
+            raise OSError("disk full")
+
+        monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_table(tmp_path / "a.csv", pd.DataFrame({"a": [2]}))
+        assert (tmp_path / "a.csv").read_text() == ",a\n0,1\n"
+        with pytest.raises(ValueError, match=r"ends neither in \.csv nor in \.parquet"):
+            write_table(tmp_path / "a.xlsx", pd.DataFrame())
