@@ -119,6 +119,8 @@ def read_text(
         reason = str(error)
     else:
         reason = ""
+        if any(pa.types.is_binary(field.type) for field in table.schema):  # what is not text to pyarrow
+            raise _encoding_error(path, encoding)
         frame = to_frame(table)
         bad = [name for name, column in columns.items() if not _is_sound(frame[name], column)]
         if bad or not len(frame):

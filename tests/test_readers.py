@@ -10,6 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from saerec import DataError, Dataset, Recommender, read_ratings, read_titles
+from saerec.validation import EncodingError
 
 TEXT = """customer;product;score;when;review
 c1;0042;-10;2020-01-31 12:00:00;good
@@ -209,3 +210,10 @@ def test_every_scale_is_served_alike(parts, orientation):
 def test_a_dataset_describes_itself():
     data = Dataset(TIDY, read_titles(None, TIDY["item_id"]))
     assert repr(data) == "Dataset(3 ratings by 2 users of 2 items; 2 items listed)"
+
+
+def test_a_time_that_is_not_in_the_encoding_is_named(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"user_id,item_id,rating,when\n1,2,3,2020-01-01\n1,3,4,2020-01-0\xb1\n")
+    with pytest.raises(EncodingError, match="line 3 is not utf-8"):
+        read_ratings(path, timestamp="when")
