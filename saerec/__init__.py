@@ -5,22 +5,26 @@ scale of the data.
 
 Modules, each importing only from those above it:
 
-- `files`: files that are whole or not there
+- `files`: files that are whole or not there, folders with one writer, room on the disk
 - `validation`: what can be wrong with ratings: one error type per cause
 - `ratings`: RatingMatrix, the study's cut, the splits
 - `tables`: columns of text and Parquet files, read strictly
 - `readers`: your own ratings as a tidy frame
 - `movielens`: MovieLens releases as tidy frames
+- `datasets`: the data set that a name or a path means
 - `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
 - `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
-- `training`: fit, history, checkpoints, best epoch
+- `storage`: tensors in files with a checksum, and a trained recommender in one
+- `checkpoints`: what a training leaves to go on from
+- `training`: fit, history, best epoch
 - `choice`: ChoiceModel, what people choose to watch
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
+- `record`: what a run was made of, and whether it still holds
 - `page`: one web page with the model inside
 - `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
@@ -49,7 +53,8 @@ from saerec.page import write_page
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
-from saerec.training import best_epoch, fit
+from saerec.storage import DamagedFileError
+from saerec.training import DivergedError, best_epoch, fit
 from saerec.validation import DataError
 
 __version__ = "0.1.0"
@@ -58,8 +63,10 @@ __all__ = [
     "SAE",
     "BiasBaseline",
     "ChoiceModel",
+    "DamagedFileError",
     "DataError",
     "Dataset",
+    "DivergedError",
     "RatingMatrix",
     "Recommender",
     "TwoEncoderSAE",
