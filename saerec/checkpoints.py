@@ -42,11 +42,11 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove what another training left."""
-        for path in [*self.directory.glob("epoch_*.safetensors"), *self.directory.glob("state_*.safetensors")]:
+        for path in self._files():
             path.unlink()
 
     def check_space(self, model: nn.Module, n_epochs: int) -> None:
-        """Raise unless the disk has room for the files of so many epochs.
+        """Raise unless the disk has room for the files of so many more epochs.
 
         Raises
         ------
@@ -55,7 +55,8 @@ class Checkpoints:
         n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         n_weights = {"all": n_epochs, "best": 2}.get(self.keep, self.keep)
         advice = "choose another folder, a smaller model" + (" or keep='best'" if self.keep != "best" else "")
-        check_space(self.directory, n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs)), advice)
+        there = sum(path.stat().st_size for path in self._files())  # they will be replaced
+        check_space(self.directory, n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs)) - there, advice)
 
     def save(
         self,
@@ -168,6 +169,9 @@ class Checkpoints:
             return epoch, history, None
         device = next(iter(parameters.values())).device
         return epoch, history, (best_epoch, {name: tensors[f"best.{name}"].to(device) for name in parameters})
+
+    def _files(self) -> list[Path]:
+        return [*self.directory.glob("epoch_*.safetensors"), *self.directory.glob("state_*.safetensors")]
 
     def _file(self, kind: str, epoch: int) -> Path:
         return self.directory / f"{kind}_{epoch:04d}.safetensors"

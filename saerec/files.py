@@ -89,4 +89,4 @@ def check_space(folder: Path, n_bytes: int, advice: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
         needs, has = (f"{n / 1e9:,.3g} GB" for n in (n_bytes, free))
-        raise NoSpaceError(f"{folder} needs about {needs}, and its disk has {has} free: {advice}")
+        raise NoSpaceError(f"{folder} needs about {needs} more, and its disk has {has} free: {advice}")

@@ -77,5 +77,5 @@ def test_too_little_room_is_said_with_advice(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage(0, 0, 2_000_000_000))
     check_space(tmp_path, 2_000_000_000, "go elsewhere")
-    with pytest.raises(NoSpaceError, match=r"needs about 2 GB, and its disk has 2 GB free: go elsewhere"):
+    with pytest.raises(NoSpaceError, match=r"needs about 2 GB more, and its disk has 2 GB free: go elsewhere"):
         check_space(tmp_path, 2_000_000_001, "go elsewhere")
