@@ -347,16 +347,21 @@ def _with_bom(encoding: str) -> str:
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
+def check_table_name(path: Path) -> None:
+    """Raise a ValueError if `write_parts` would not write there, for the name ends neither in .csv nor in .parquet."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path} ends neither in .csv nor in .parquet")
+
+
 def write_parts(path: Path, frames: Iterable[pd.DataFrame]) -> None:
     """Write frames with the same columns, one after the other, to a CSV or Parquet file; whole or not at all.
 
     Raises
     ------
     ValueError
-        The name ends neither in .csv nor in .parquet.
+        As of `check_table_name`.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path} ends neither in .csv nor in .parquet")
+    check_table_name(path)
 
     def write(part: Path) -> None:
         with ExitStack() as stack:

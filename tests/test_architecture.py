@@ -24,6 +24,7 @@ ORDER = [
     "original",
     "prediction",
     "recommender",
+    "selection",
     "page",
     "peers",
     "plots",

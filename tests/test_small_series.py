@@ -60,6 +60,19 @@ def test_jupyter_gives_the_same_bits(small_run, tmp_path):
 
 
 @pytest.mark.series
+def test_saerec_tune_chooses_on_what_the_series_trains_on(small_run):
+    cut = {name: value for name, value in SMALL.items() if name in ("n_users", "n_items", "n_epochs", "hidden_dims")}
+    train, valid, features, given = series.training_parts(parameters=cut)
+    for name, part in {"train": train, "valid": valid}.items():
+        pd.testing.assert_frame_equal(part, pd.read_parquet(small_run / f"{name}.parquet"))
+    trained = saerec.load(small_run / "trained")
+    pd.testing.assert_frame_equal(
+        features.reindex(trained.item_ids), trained.item_features, check_names=False, check_dtype=False
+    )
+    assert given == {"n_epochs": 3, "hidden_dims": (20,), "seed": 0, "device": "cpu"}
+
+
+@pytest.mark.series
 def test_another_seed_gives_other_bits(small_run, tmp_path):
     for name in ("ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
