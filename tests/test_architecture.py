@@ -38,6 +38,7 @@ ALONE = {
     "surprise": {"peers"},
     "implicit": {"peers"},
     "cornac": {"peers"},
+    "lenskit": {"peers"},
     "matplotlib": {"plots"},
     "papermill": {"series"},
     "pyarrow": {"tables", "movielens", "synthetic"},
