@@ -73,6 +73,23 @@ def test_saerec_tune_chooses_on_what_the_series_trains_on(small_run):
 
 
 @pytest.mark.series
+def test_two_layouts_go_through_the_series(small_run, tmp_path):
+    for name in ("ratings.parquet", "movies.parquet"):
+        shutil.copy(small_run / name, tmp_path / name)
+    settings = {"orientation": "mean", "n_epochs": 2, "hidden_dims": [20]}
+    series.run(out=tmp_path, parameters=settings, only=[path.stem for path in NOTEBOOKS[1:4]], progress=False)
+    history, model = pd.read_csv(tmp_path / "history.csv"), saerec.load(tmp_path / "model")
+    assert history[["layout", "epoch"]].to_numpy().tolist() == [["item", 1], ["item", 2], ["both", 1], ["both", 2]]
+    for layout, curves in history.groupby("layout"):
+        assert model.best_epochs[layout] == saerec.best_epoch(curves)
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col="model")
+    test = pd.read_parquet(tmp_path / "test.parquet")
+    assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
+    top = pd.read_csv(tmp_path / "top10.csv")
+    assert set(top["user_id"]) == set(model.user_ids)
+
+
+@pytest.mark.series
 def test_another_seed_gives_other_bits(small_run, tmp_path):
     for name in ("ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
