@@ -251,19 +251,20 @@ def implicit_als(train, valid, *, seed=0, **settings) -> Fitted:
     """Implicit's alternating least squares (Hu, Koren and Volinsky, ICDM 2008) of who likes what."""
     from implicit.cpu.als import AlternatingLeastSquares
 
-    return _fit_implicit(AlternatingLeastSquares(num_threads=1, random_state=seed, **settings), _matrix(train, valid))
+    return _fit_implicit(AlternatingLeastSquares, _matrix(train, valid), random_state=seed, **settings)
 
 
 def implicit_bpr(train, valid, *, seed=0, **settings) -> Fitted:
     """Implicit's Bayesian personalised ranking (Rendle et al., UAI 2009) of who likes what."""
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-    model = BayesianPersonalizedRanking(num_threads=1, random_state=seed, **settings)
-    return _fit_implicit(model, _matrix(train, valid))
+    return _fit_implicit(BayesianPersonalizedRanking, _matrix(train, valid), random_state=seed, **settings)
 
 
-def _fit_implicit(model, ratings: RatingMatrix) -> Fitted:
-    model.fit(sparse.csr_matrix(_liked(ratings)), show_progress=False)
+def _fit_implicit(kind: Callable, ratings: RatingMatrix, **settings) -> Fitted:
+    with threadpool_limits(1):  # again: the OpenBLAS that implicit brings was not loaded before
+        model = kind(num_threads=1, **settings)
+        model.fit(sparse.csr_matrix(_liked(ratings)), show_progress=False)
     return _fitted(ratings, lambda: model.user_factors @ model.item_factors.T, stars=False)
 
 
