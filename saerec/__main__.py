@@ -60,7 +60,8 @@ example:
 TUNE_HELP = """Try other settings than the default on a data set, one after the other, and print what each is worth on
 the validation ratings of the series: the same cut, the same split. The test ratings are not looked at.
 
-Two runs try the same in the same order; only where time ends may differ. What -p sets stays as it is.
+The order is fixed and every try repeats to the bit; which of them there is time for may differ from run to run. What
+-p sets stays as it is.
 
 examples:
   saerec tune                                         the data set that ships with saerec, ten minutes
