@@ -37,8 +37,8 @@ def tune(
     """The settings that were tried, one row each, those with the lowest error on `valid` first.
 
     One setting after the other, in the order of `VALUES`: the defaults first, then each other value, with all else as
-    in the best try so far. The order is fixed and every try repeats to the bit, but time does not: which tries it leaves
-    out, and so what the later ones build on, may differ from run to run.
+    in the best try so far. The order is fixed and every try repeats to the bit, but time does not: which tries it
+    leaves out, and so what the later ones build on, may differ from run to run.
 
     Parameters
     ----------

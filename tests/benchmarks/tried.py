@@ -21,6 +21,8 @@ ROWS = {
     "no rating hidden in training": {"input_dropout": 0.0},
     "no dropout of hidden units": {"dropout": 0.0},
     "no weight decay": {"weight_decay": 0.0},
+    "half the weight decay": {"weight_decay": 2.0},
+    "twice the weight decay": {"weight_decay": 8.0},
     "biases not shrunk": {"shrinkage": 0.0},
     "no biases, deviations from the mean of all ratings": {"shrinkage": 1e9},
     "genres and years at a sixth of their weight": {"feature_weight": 1.0},
@@ -32,6 +34,7 @@ ROWS = {
     "orientation user": {"orientation": "user", "item_features": None},
     "orientation both": {"orientation": "both"},
     "orientation mean": {"orientation": "mean"},
+    "orientation mean, weight decay 2 in both": {"orientation": "mean", "weight_decay": 2.0},
 }
 
 
