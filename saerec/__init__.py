@@ -25,6 +25,7 @@ Modules, each importing only from those above it:
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
 - `record`: what a run was made of, and whether it still holds
+- `selection`: tune, cross_validate: what suits your data
 - `page`: one web page with the model inside
 - `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
@@ -53,6 +54,7 @@ from saerec.page import write_page
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
+from saerec.selection import cross_validate, tune
 from saerec.storage import DamagedFileError
 from saerec.training import DivergedError, best_epoch, fit
 from saerec.validation import DataError
@@ -71,6 +73,7 @@ __all__ = [
     "Recommender",
     "TwoEncoderSAE",
     "best_epoch",
+    "cross_validate",
     "describe_ratings",
     "error_by",
     "fetch_movielens",
@@ -94,6 +97,7 @@ __all__ = [
     "scores",
     "split_ratings",
     "top_users_and_items",
+    "tune",
     "user_rmse",
     "write_page",
 ]

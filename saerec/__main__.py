@@ -1,7 +1,9 @@
 """The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
-recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec verify`` tells whether it holds."""
+recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec verify`` tells whether it holds,
+``saerec tune`` finds settings for a data set."""
 
 import argparse
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import saerec
 from saerec import fetch, series
 from saerec.recommender import RANKINGS
 from saerec.record import read_record, verify
-from saerec.tables import write_parts
+from saerec.tables import check_table_name, write_parts
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
 that `saerec run --dataset` finds. What is there already is left alone; an interrupted download starts anew.
@@ -52,6 +54,7 @@ examples:
   saerec recommend --run runs/ml-latest-small --out top10.parquet --min-ratings 20
 """
 USERS_IN_A_PART = 10_000
+OF_OWN_FILES = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
 
 PAGE_HELP = """Write one web page in which the model of a finished run runs: rate movies and see your list change, or
 look up what users of the data get, and why. It opens from disk and needs no network. saerec run writes it too.
@@ -65,6 +68,18 @@ was read, and the model has the errors on the test ratings that the run's table 
 
 example:
   saerec verify runs/ml-latest-small
+"""
+
+TUNE_HELP = """Try other settings than the default on a data set, one after the other, and print what each is worth on
+the validation ratings of the series: the same cut, the same split. The test ratings are not looked at.
+
+The order is fixed and every try repeats to the bit; which of them there is time for may differ from run to run. What
+-p sets stays as it is.
+
+examples:
+  saerec tune                                         the data set that ships with saerec, ten minutes
+  saerec tune --dataset shop.csv --user customer --item product --rating stars --minutes 30 --out tune.csv
+  saerec tune -p orientation=item -p n_epochs=20      with rows that are items and 20 epochs, whatever else
 """
 
 
@@ -108,12 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     fetching.set_defaults(command=_fetch)
 
     run = commands.add_parser("run", help="execute the notebook series", description=RUN_HELP, formatter_class=raw)
-    run.add_argument(
-        "--dataset",
-        default="",
-        metavar="NAME_OR_PATH",
-        help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
-    )
+    _add_data_options(run)
     run.add_argument(
         "--out",
         default="",
@@ -122,33 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         "installed)",
     )
     run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a parameter of the notebooks (their third cell lists them); repeatable; lists with commas",
-    )
-    run.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="NOTEBOOK",
         help="execute this notebook alone, on an earlier run; repeatable",
-    )
-    own = run.add_argument_group("a CSV or Parquet file of your own")
-    for name in ("user", "item", "rating", "timestamp"):
-        known = "" if name == "timestamp" else f" (default: {name}{'' if name == 'rating' else '_id'})"
-        own.add_argument(f"--{name}", metavar="COLUMN", help=f"its column of {name}s{known}")
-    own.add_argument("--titles", metavar="FILE", help="a second file, with that column of items and one called title")
-    own.add_argument("--encoding", help="of these files, if they are text (default: utf-8)")
-    own.add_argument(
-        "--separator", metavar="TEXT", help="between their columns (default: comma, semicolon, tab or bar)"
-    )
-    run.add_argument(
-        "--duplicates",
-        choices=("error", "last", "mean"),
-        help="what counts if somebody rated something twice: the last (by time, if the data tell), or the mean",
     )
     run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
     run.add_argument(
@@ -201,7 +189,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("run", type=Path, metavar="DIR", help="a run's folder")
     verify.set_defaults(command=_verify)
+    tune = commands.add_parser("tune", help="find settings for your data", description=TUNE_HELP, formatter_class=raw)
+    _add_data_options(tune)
+    tune.add_argument(
+        "--minutes", type=float, default=10.0, metavar="M", help="how long, at most (default: %(default)g)"
+    )
+    tune.add_argument("--out", type=Path, metavar="FILE", help="write the table too: .csv or .parquet")
+    tune.add_argument("--quiet", action="store_true", help="no progress bar")
+    tune.set_defaults(command=_tune)
     return parser
+
+
+def _add_data_options(command: argparse.ArgumentParser) -> None:
+    """What data, and the parameters of the notebooks: alike for all that work as the series does."""
+    command.add_argument(
+        "--dataset",
+        default="",
+        metavar="NAME_OR_PATH",
+        help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
+    )
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the notebooks (their third cell lists them); repeatable; lists with commas",
+    )
+    own = command.add_argument_group("a CSV or Parquet file of your own")
+    for name in ("user", "item", "rating", "timestamp"):
+        known = "" if name == "timestamp" else f" (default: {name}{'' if name == 'rating' else '_id'})"
+        own.add_argument(f"--{name}", metavar="COLUMN", help=f"its column of {name}s{known}")
+    own.add_argument("--titles", metavar="FILE", help="a second file, with that column of items and one called title")
+    own.add_argument("--encoding", help="of these files, if they are text (default: utf-8)")
+    own.add_argument(
+        "--separator", metavar="TEXT", help="between their columns (default: comma, semicolon, tab or bar)"
+    )
+    command.add_argument(
+        "--duplicates",
+        choices=("error", "last", "mean"),
+        help="what counts if somebody rated something twice: the last (by time, if the data tell), or the mean",
+    )
+
+
+def _data_parameters(options: argparse.Namespace) -> dict[str, str]:
+    """What `_add_data_options` was given, as parameters of the notebooks."""
+    pairs = [text.partition("=") for text in options.parameters]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
+    own = {name: value for name in OF_OWN_FILES if (value := getattr(options, name)) is not None}
+    return own | {name: value for name, _, value in pairs}
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -213,14 +251,9 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    pairs = [text.partition("=") for text in options.parameters]
-    for name, equals, _ in pairs:
-        if not (name and equals):
-            raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
-    names = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
-    given = {name: value for name in (*names, "keep") if (value := getattr(options, name)) is not None}
-    given |= {name: value for name, _, value in pairs}
-    dataset = options.dataset
+    dataset, given = options.dataset, _data_parameters(options)
+    if options.keep:
+        given = {"keep": options.keep} | given
     if options.like:
         if not options.out:
             raise ValueError("--like needs --out, a folder for the new run")
@@ -291,6 +324,51 @@ def _verify(options: argparse.Namespace) -> int:
     for name, holds, found in checks.itertuples(index=False):
         print(f"{'holds' if holds else 'FAILS'}  {name}: {found}")
     return 0 if checks["holds"].all() else 1
+
+
+def _tune(options: argparse.Namespace) -> None:
+    if options.out:
+        check_table_name(options.out)
+    parameters = _data_parameters(options)
+    train, valid, features, fixed = series.training_parts(options.dataset, parameters)
+    if valid.empty:
+        raise ValueError("without validation ratings there is nothing to choose on: valid_share must be above 0")
+    print(f"{len(train):,} training and {len(valid):,} validation ratings; the test ratings are not looked at")
+    tried = saerec.tune(
+        train, valid, minutes=options.minutes, item_features=features, progress=not options.quiet, **fixed
+    )
+    best = tried["settings"][0]
+    tried["settings"] = [
+        ", ".join(f"{n}={_text(v)}" for n, v in s.items()) or "the defaults" for s in tried["settings"]
+    ]
+    if options.out:
+        write_parts(options.out, [tried])
+    done = tried["valid_rmse"].notna()
+    formats = {"gain": "{:+.4f}".format, "seconds": "{:.0f}".format}
+    print(tried[done].to_string(index=False, float_format="{:.4f}".format, formatters=formats))
+    if not done.all():
+        print(f"not tried, for want of time (--minutes): {'; '.join(tried['settings'][~done])}")
+    settings, gain, gain_error = tried.loc[0, ["settings", "gain", "gain_error"]]
+    print(
+        f"best: {settings}; {gain:.4f} stars better than the defaults, standard error {gain_error:.4f}.\n"
+        "One split, one seed, and the best of many tries: below twice the standard error it is noise."
+    )
+    print(_lines_to_paste(options, parameters, best, fixed))
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _lines_to_paste(options: argparse.Namespace, parameters: dict, best: dict, fixed: dict) -> str:
+    """The commands that train with the best settings."""
+    words = ["saerec", "run"] + (["--dataset", options.dataset] if options.dataset else [])
+    for name, value in parameters.items():
+        words += [f"--{name}", value] if name in OF_OWN_FILES else ["-p", f"{name}={value}"]
+    for name, value in best.items():
+        words += ["-p", f"{name}={_text(value)}"]
+    keywords = ", ".join(f"{name}={value!r}" for name, value in (fixed | best).items() if name != "device")
+    return f"  {shlex.join([*words, '--out', 'runs/tuned'])}\n  saerec.Recommender({keywords})"
 
 
 def _as_id(text: str, ids: pd.Index) -> object:

@@ -2,11 +2,13 @@
 
 A peer is a function of training and validation ratings that returns a `Fitted`. What it has for settings are its
 keywords; those not given are as its authors ship them. `seed` is without effect where nothing is drawn. The libraries
-surprise, implicit and cornac are optional (``pip install saerec[peers]``) and imported where they are used.
+surprise, implicit and cornac are optional (``pip install saerec[peers]``) and imported where they are used; so is
+lenskit, which has an extra of its own (``pip install saerec[lenskit]``), for it wants pandas below 3.
 """
 
 import itertools
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +32,8 @@ from saerec.ratings import RatingMatrix
 from saerec.recommender import Recommender
 from saerec.validation import EmptyDataError
 
-MISSING = [name for name in ("surprise", "implicit", "cornac") if find_spec(name) is None]  # not installed
+LIBRARIES = ("surprise", "implicit", "cornac", "lenskit")
+MISSING = [name for name in LIBRARIES if find_spec(name) is None]  # not installed
 
 
 class Fitted(NamedTuple):
@@ -248,19 +251,20 @@ def implicit_als(train, valid, *, seed=0, **settings) -> Fitted:
     """Implicit's alternating least squares (Hu, Koren and Volinsky, ICDM 2008) of who likes what."""
     from implicit.cpu.als import AlternatingLeastSquares
 
-    return _fit_implicit(AlternatingLeastSquares(num_threads=1, random_state=seed, **settings), _matrix(train, valid))
+    return _fit_implicit(AlternatingLeastSquares, _matrix(train, valid), random_state=seed, **settings)
 
 
 def implicit_bpr(train, valid, *, seed=0, **settings) -> Fitted:
     """Implicit's Bayesian personalised ranking (Rendle et al., UAI 2009) of who likes what."""
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-    model = BayesianPersonalizedRanking(num_threads=1, random_state=seed, **settings)
-    return _fit_implicit(model, _matrix(train, valid))
+    return _fit_implicit(BayesianPersonalizedRanking, _matrix(train, valid), random_state=seed, **settings)
 
 
-def _fit_implicit(model, ratings: RatingMatrix) -> Fitted:
-    model.fit(sparse.csr_matrix(_liked(ratings)), show_progress=False)
+def _fit_implicit(kind: Callable, ratings: RatingMatrix, **settings) -> Fitted:
+    with threadpool_limits(1):  # again: the OpenBLAS that implicit brings was not loaded before
+        model = kind(num_threads=1, **settings)
+        model.fit(sparse.csr_matrix(_liked(ratings)), show_progress=False)
     return _fitted(ratings, lambda: model.user_factors @ model.item_factors.T, stars=False)
 
 
@@ -274,6 +278,47 @@ def cornac_mf(train, valid, *, seed=0, **settings) -> Fitted:
     model = MF(use_bias=True, seed=seed, **settings).fit(Dataset(*ratings.shape, rows, cols, ratings.coordinates()))
     base = model.global_mean + model.u_biases[:, None] + model.i_biases  # (U, I)
     return _fitted(ratings, lambda: base + model.u_factors @ model.i_factors.T)
+
+
+def lenskit_mf(train, valid, *, seed=0, **settings) -> Fitted:
+    """LensKit's BiasedMFScorer: matrix factorisation with biases, by alternating least squares."""
+    _one_thread_for_lenskit()
+    from lenskit.als import BiasedMFScorer
+
+    return _fit_lenskit(BiasedMFScorer(**settings), _matrix(train, valid), seed)
+
+
+def lenskit_knn(train, valid, *, seed=0, **settings) -> Fitted:
+    """LensKit's ItemKNNScorer; where it finds no neighbour, the biases."""
+    _one_thread_for_lenskit()
+    from lenskit.knn import ItemKNNScorer
+
+    return _fit_lenskit(ItemKNNScorer(**settings), _matrix(train, valid), seed)
+
+
+def _fit_lenskit(model, ratings: RatingMatrix, seed: int) -> Fitted:
+    from lenskit.data import ItemList, RecQuery, from_interactions_df
+    from lenskit.training import TrainingOptions
+
+    rows, cols, values = ratings.coordinates()
+    data = from_interactions_df(pd.DataFrame({"user_id": rows, "item_id": cols, "rating": values}))
+    model.train(data, TrainingOptions(rng=seed))
+    every_row, every_col = np.arange(ratings.n_users), np.arange(ratings.n_items)
+    items = ItemList(item_ids=every_col)
+    biases = BiasBaseline().fit(ratings).predict(every_row[:, None], every_col)  # (U, I)
+
+    def scores():
+        queries = (RecQuery(user_id=row, history_items=data.user_row(row)) for row in every_row)
+        found = np.stack([model(query, items).scores() for query in queries])
+        return np.where(np.isfinite(found), found, biases)
+
+    return _fitted(ratings, scores)
+
+
+def _one_thread_for_lenskit() -> None:
+    """It takes all cores unless its environment says otherwise, and torch's threads with them."""
+    for name in ("LK_NUM_THREADS", "LK_NUM_BACKEND_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def _fitted(ratings: RatingMatrix, scores: Callable[[], np.ndarray], *, stars: bool = True) -> Fitted:

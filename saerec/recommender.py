@@ -69,7 +69,8 @@ class Recommender:
         What lists are ordered by. "both": how much they would like an item and whether they would choose it, the
         predicted rating in units of the scale (`RatingMatrix.unit`) + log of the chance that `ChoiceModel` gives it.
         "rating": the predicted rating alone. "popularity": the predicted rating in units + log(1 + number of ratings)
-        / 2. With "rating" or "popularity" no `ChoiceModel` is fitted.
+        / 2. With "rating" or "popularity" no `ChoiceModel` is fitted. The default is the one with the highest ndcg of
+        ten places on validation ratings of MovieLens latest-small.
     refit : bool
         Whether `fit`, having chosen the epoch on the validation ratings, trains once more on training and validation
         ratings together for that many epochs.

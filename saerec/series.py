@@ -278,6 +278,38 @@ def _run_notebook(
     write_record(folder, record)
 
 
+def training_parts(
+    dataset: str | os.PathLike = "", parameters: Mapping[str, object] = {}
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None, dict[str, object]]:
+    """What a run with these parameters trains on: train, valid, item features, and the parameters of `Recommender`.
+
+    Parameters
+    ----------
+    dataset, parameters
+        As of `run`: those of the notebooks that cut, split and train. Of the parameters of `saerec.Recommender` those
+        that are given are returned, seed and device in any case.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, DataError
+        As of `run`.
+    """
+    notebooks = _choose(["01_exploration", "02_training"])
+    declared = {notebook: parameters_of(notebook) for notebook in notebooks}
+    typed = _typed(parameters, declared)
+    values = {name: default for defaults in declared.values() for name, default in defaults.items()} | typed
+    data = load_dataset(str(dataset or DEFAULT), **{name: values[name] for name in OF_LOADING})
+    ratings = saerec.top_users_and_items(data.ratings, n_users=values["n_users"], n_items=values["n_items"])
+    shares = {"test": values["test_share"], "valid": values["valid_share"]}
+    train, valid, _ = saerec.split_ratings(ratings, **shares, seed=values["seed"], by=values["split_by"])
+    features = saerec.movie_features(data.movies) if values["item_features"] else None
+    of_recommender = inspect.signature(saerec.Recommender).parameters
+    given = {name: values[name] for name in values if name in of_recommender and name in {*typed, "seed", "device"}}
+    if "hidden_dims" in given:
+        given["hidden_dims"] = tuple(given["hidden_dims"])
+    return train, valid, features, given
+
+
 def _choose(only: list[str]) -> list[Path]:
     notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     unknown = [name for name in only if name not in notebooks]

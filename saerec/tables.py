@@ -366,10 +366,10 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
     Raises
     ------
     ValueError
-        The name ends in something else.
+        As of `check_table_name`.
     """
-    kind = _kind(path)
-    if kind == ".csv":
+    check_table_name(path)
+    if path.suffix == ".csv":
         save_atomically(path, lambda part: _without_formulas(frame).to_csv(part, **options))
     else:
         save_atomically(path, lambda part: frame.to_parquet(part, **options))
@@ -395,10 +395,10 @@ def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename(columns=harmless)
 
 
-def _kind(path: Path) -> str:
+def check_table_name(path: Path) -> None:
+    """Raise a ValueError if no table is written there, for the name ends neither in .csv nor in .parquet."""
     if path.suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path} ends neither in .csv nor in .parquet")
-    return path.suffix
 
 
 def write_parts(path: Path, frames: Iterable[pd.DataFrame]) -> None:
@@ -407,14 +407,14 @@ def write_parts(path: Path, frames: Iterable[pd.DataFrame]) -> None:
     Raises
     ------
     ValueError
-        The name ends neither in .csv nor in .parquet.
+        As of `check_table_name`.
     """
-    kind = _kind(path)
+    check_table_name(path)
 
     def write(part: Path) -> None:
         with ExitStack() as stack:
             for i, frame in enumerate(frames):
-                if kind == ".csv":
+                if path.suffix == ".csv":
                     _without_formulas(frame).to_csv(part, mode="a" if i else "w", header=not i, index=False)
                     continue
                 table = pa.Table.from_pandas(frame, preserve_index=False)

@@ -3,6 +3,10 @@
 import runpy
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
+import saerec
 from saerec.synthetic import iter_ratings, make_ratings, write_movielens
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
@@ -24,3 +28,32 @@ def test_training(capsys):
     for row in benchmark["ROWS"]:
         benchmark["measure"](row, ratings)
     assert [row[2:54].rstrip() for row in capsys.readouterr().out.splitlines()] == list(benchmark["ROWS"])
+
+
+def test_tried(parts, capsys):
+    benchmark = runpy.run_path(str(BENCHMARKS / "tried.py"))
+    train, valid, _ = parts
+    features = pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
+    rows = {name: change | {"n_epochs": 1} for name, change in benchmark["ROWS"].items()}
+    benchmark["tabulate"](train, valid, features, rows, n_seeds=2)
+    _, _, _, _, first, *others = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[0].lstrip("| ") for row in (first, *others)] == list(rows)
+    lowest, highest = (float(number) for number in first.split(" | ")[2].split(" – "))
+    assert lowest <= float(first.split(" | ")[1]) <= highest and "| +0.0000 |" in first
+    assert len({row.split(" | ")[1] for row in others}) > 10
+
+
+def test_new_people(parts):
+    benchmark = runpy.run_path(str(BENCHMARKS / "new_people.py"))
+    train, valid, test = parts
+    features = pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
+    errors = benchmark["compare"](train, valid, test, features, 3, n_epochs=5, lr=0.01)
+    assert list(errors.index) == ["biases", "item", "user", "both", "mean"] and errors.notna().all(axis=None)
+    assert (errors["new"] > 0.9 * errors["trained with"]).all()
+    known = saerec.RatingMatrix.from_frame(pd.concat([train, valid]))
+    kept = test[(known.positions(test["user_id"], test["item_id"])[0] >= 0) & test["item_id"].isin(known.item_ids)]
+    kept = kept[kept["user_id"].isin(train["user_id"])]
+    matrix = saerec.RatingMatrix.from_frame(train)
+    predicted = saerec.BiasBaseline().fit(matrix).predict(*matrix.positions(kept["user_id"], kept["item_id"]))
+    expected = saerec.rmse(kept["rating"], predicted.clip(*matrix.scale))
+    assert errors.loc["biases", "trained with"] == pytest.approx(expected, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import series
+from saerec import selection, series
 from saerec.__main__ import main
 
 
@@ -163,7 +164,71 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page", "verify"])
+@pytest.fixture
+def shop(tmp_path):
+    """A file of your own, too small to learn much from."""
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(20 * 30)[:300]
+    file = tmp_path / "shop.csv"
+    frame = pd.DataFrame({"who": cells // 30, "what": cells % 30, "stars": rng.integers(1, 6, 300)})
+    frame.to_csv(file, index=False)
+    return file
+
+
+def test_tune_prints_a_table_and_lines_that_train_with_the_best(shop, monkeypatch, capsys):
+    monkeypatch.setattr(selection, "VALUES", {"orientation": ("user",), "hidden_dims": ((3,), (8, 4))})
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    arguments = [*own, "-p", "n_epochs=1", "-p", "seed=2", "--quiet", "--out", str(shop.with_name("tune.csv"))]
+    assert main(["tune", *arguments]) == 0
+    first, _, *rows, last, caveat, command, code = capsys.readouterr().out.splitlines()
+    assert first == "216 training and 24 validation ratings; the test ratings are not looked at"
+    written = pd.read_csv(shop.with_name("tune.csv"))
+    assert len(rows) == len(written) == 4 and written["settings"].isin(["the defaults"]).sum() == 1
+    assert written["valid_rmse"].is_monotonic_increasing and written["settings"][0] in rows[0]
+    assert last.startswith(f"best: {written['settings'][0]}; {written['gain'][0]:.4f} stars") and "noise" in caveat
+    train, valid, _, _ = series.training_parts(shop, {"user": "who", "item": "what", "rating": "stars", "seed": "2"})
+    best = eval(code.replace("Recommender(", "Recommender(refit=False, ")).fit(train, valid)
+    assert best.evaluate(valid)["rmse"] == pytest.approx(written["valid_rmse"][0])
+    asked = {}
+    monkeypatch.setattr(series, "run", lambda *args, **options: asked.update(args=args, **options) or "index.html")
+    assert main(shlex.split(command)[1:]) == 0
+    assert asked["args"] == (str(shop), "runs/tuned")
+    typed = series._typed(asked["parameters"], {path: series.parameters_of(path) for path in series._choose([])})
+    keywords = eval(code.strip().replace("saerec.Recommender", "dict"))
+    assert {name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()} == {
+        "user": "who",
+        "item": "what",
+        "rating": "stars",
+        **keywords,
+    }
+    assert keywords.keys() >= {"n_epochs", "seed", "hidden_dims"}  # not the defaults: there is something to paste
+
+
+def test_tune_says_what_there_was_no_time_for(shop, monkeypatch, capsys):
+    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.3, 0.7)})
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    assert main(["tune", *own, "-p", "n_epochs=1", "--quiet", "--minutes", "0"]) == 0
+    output = capsys.readouterr().out
+    assert "not tried, for want of time (--minutes): dropout=0.3; dropout=0.7\nbest: the defaults; " in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "tune.xlsx"], "tune.xlsx ends neither in .csv nor in .parquet"),
+        (["-p", "epochs=3"], "no notebook has a parameter 'epochs'"),
+        (["-p", "valid_share=0"], "without validation ratings there is nothing to choose on"),
+    ],
+)
+def test_a_bad_tune_is_refused_before_anything_is_trained(shop, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(saerec, "tune", lambda *_, **__: pytest.fail("something was tried"))
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    assert main(["tune", *own, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"saerec: {message}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page", "verify", "tune"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

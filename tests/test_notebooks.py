@@ -96,6 +96,10 @@ def test_the_default_run_reaches_its_scores_and_the_readme_says_so(full_run):
 def test_lists_by_both_answers_find_more_than_any_other_order(full_run):
     ndcg = pd.read_csv(full_run / "list_scores.csv", index_col="order")["ndcg"]
     assert ndcg["saerec: both"] > 1.5 * ndcg.drop("saerec: both").max()
+    page = (full_run / "03_best_epoch.html").read_text(encoding="utf-8")
+    assert (
+        "validation prefers <strong>both</strong>; the lists of this run are ordered by <strong>both</strong>" in page
+    )
 
 
 @pytest.mark.series

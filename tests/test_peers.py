@@ -23,6 +23,8 @@ PEERS = {
     "implicit_als": partial(peers.implicit_als, factors=4),
     "implicit_bpr": partial(peers.implicit_bpr, factors=4, iterations=3),
     "cornac_mf": peers.cornac_mf,
+    "lenskit_mf": partial(peers.lenskit_mf, embedding_size=4),
+    "lenskit_knn": peers.lenskit_knn,
 }
 LISTS_ONLY = {"most_popular", "ease", "implicit_als", "implicit_bpr"}
 
@@ -30,7 +32,7 @@ LISTS_ONLY = {"most_popular", "ease", "implicit_als", "implicit_bpr"}
 def peer_or_skip(name):
     library = name.split("_")[0]
     if library in peers.MISSING:
-        pytest.skip(f"{library} is not installed: pip install saerec[peers]")
+        pytest.skip(f"{library} is not installed: pip install saerec[{'lenskit' if library == 'lenskit' else 'peers'}]")
     return PEERS[name]
 
 
@@ -116,6 +118,33 @@ def test_cornac_scores_here_what_it_scores_itself(tastes):
     expected = [model.rate(model.uid_map[row], model.iid_map[col]) for row, col in zip(rows, cols)]
     predicted = fitted.predict(frame["user_id"], frame["item_id"])
     assert np.sqrt(np.mean((predicted - expected) ** 2)) < 0.15  # items in another order: other initial weights
+
+
+@pytest.mark.parametrize(("name", "settings"), [("mf", {"embedding_size": 4}), ("knn", {"max_nbrs": 5})])
+def test_lenskit_predicts_here_what_it_predicts_itself(name, settings, tastes):
+    pytest.importorskip("lenskit", reason="lenskit is not installed: pip install saerec[lenskit]")
+    fitted = getattr(peers, f"lenskit_{name}")(tastes, None, seed=3, **settings)
+    from lenskit import predict
+    from lenskit.als import BiasedMFScorer
+    from lenskit.data import ItemList, from_interactions_df
+    from lenskit.knn import ItemKNNScorer
+    from lenskit.pipeline import topn_pipeline
+    from lenskit.training import TrainingOptions
+
+    # In the order of rows and columns: the initial weights go by it.
+    data = from_interactions_df(saerec.RatingMatrix.from_frame(tastes).to_frame())
+    scorer = {"mf": BiasedMFScorer, "knn": ItemKNNScorer}[name](**settings)
+    scorer.train(data, TrainingOptions(rng=3))
+    pipeline = topn_pipeline(scorer, predicts_ratings="raw")
+    pipeline.train(data, TrainingOptions(retrain=False))
+    items = np.sort(tastes["item_id"].unique())
+    for user in tastes["user_id"].unique()[:10]:
+        expected = predict(pipeline, user, ItemList(item_ids=items)).scores()
+        found = np.isfinite(expected)
+        assert found.sum() > len(items) / 2
+        predicted = fitted.predict(pd.Series([user] * len(items)), pd.Series(items))
+        lowest, highest = tastes["rating"].min(), tastes["rating"].max()
+        np.testing.assert_allclose(predicted[found], expected[found].clip(lowest, highest), rtol=1e-4)
 
 
 def test_measure_chooses_on_validation_and_never_sees_the_ratings_to_predict(parts):

@@ -489,3 +489,15 @@ def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     assert "Nothing: there are no more users and no more items than it keeps" in first and "nan" not in first
     assert "Maps of the table. All: " in first and "for items, from" in first
     assert "of 24 items" in fourth and "ratings of these items" in fourth
+
+
+def test_training_parts_are_those_of_the_parameters(movielens):
+    given = {"split_by": "time", "n_items": "50", "valid_share": "0.3", "item_features": "false", "dropout": "0.2"}
+    train, valid, features, settings = series.training_parts(parameters=given)
+    ratings = saerec.top_users_and_items(movielens.ratings, n_items=50)
+    expected = saerec.split_ratings(ratings, valid=0.3, by="time")
+    pd.testing.assert_frame_equal(train, expected[0])
+    pd.testing.assert_frame_equal(valid, expected[1])
+    assert features is None and settings == {"dropout": 0.2, "seed": 0, "device": "cpu"}
+    with pytest.raises(ValueError, match="no notebook has a parameter 'epochs'"):
+        series.training_parts(parameters={"epochs": 1})

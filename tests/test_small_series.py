@@ -60,6 +60,36 @@ def test_jupyter_gives_the_same_bits(small_run, tmp_path):
 
 
 @pytest.mark.series
+def test_saerec_tune_chooses_on_what_the_series_trains_on(small_run):
+    cut = {name: value for name, value in SMALL.items() if name in ("n_users", "n_items", "n_epochs", "hidden_dims")}
+    train, valid, features, given = series.training_parts(parameters=cut)
+    for name, part in {"train": train, "valid": valid}.items():
+        pd.testing.assert_frame_equal(part, pd.read_parquet(small_run / f"{name}.parquet"))
+    trained = saerec.load(small_run / "trained")
+    pd.testing.assert_frame_equal(
+        features.reindex(trained.item_ids), trained.item_features, check_names=False, check_dtype=False
+    )
+    assert given == {"n_epochs": 3, "hidden_dims": (20,), "seed": 0, "device": "cpu"}
+
+
+@pytest.mark.series
+def test_two_layouts_go_through_the_series(small_run, tmp_path):
+    for name in ("ratings.parquet", "movies.parquet"):
+        shutil.copy(small_run / name, tmp_path / name)
+    settings = {"orientation": "mean", "n_epochs": 2, "hidden_dims": [20]}
+    series.run(out=tmp_path, parameters=settings, only=[path.stem for path in NOTEBOOKS[1:4]], progress=False)
+    history, model = pd.read_csv(tmp_path / "history.csv"), saerec.load(tmp_path / "model")
+    assert history[["layout", "epoch"]].to_numpy().tolist() == [["item", 1], ["item", 2], ["both", 1], ["both", 2]]
+    for layout, curves in history.groupby("layout"):
+        assert model.best_epochs[layout] == saerec.best_epoch(curves)
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col="model")
+    test = pd.read_parquet(tmp_path / "test.parquet")
+    assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
+    top = pd.read_csv(tmp_path / "top10.csv")
+    assert set(top["user_id"]) == set(model.user_ids)
+
+
+@pytest.mark.series
 def test_another_seed_gives_other_bits(small_run, tmp_path):
     for name in ("ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
@@ -84,7 +114,7 @@ def test_the_variants_of_few_epochs_are_compared_at_those_epochs(small_run):
 def test_saerec_is_measured_among_its_peers_as_before(small_run):
     peers = pd.read_csv(small_run / "peers.csv", index_col="model")
     seconds = pd.read_csv(small_run / "peers_seconds.csv", index_col="model")
-    assert list(peers.index[:3]) == ["saerec", "saerec: ratings alone", "saerec: users as rows"]
+    assert list(peers.index[:3]) == ["saerec", "saerec: ratings alone", "saerec: user"]
     assert list(seconds.index) == list(peers.index) and (seconds["fit_seconds"] > 0).all()
     scores = pd.read_csv(small_run / "scores.csv", index_col="model")
     for model in ("saerec", "regularised biases"):

@@ -1,0 +1,116 @@
+"""Settings chosen on validation in bounded time, and errors over folds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import saerec
+from saerec import selection
+
+QUICK = {"n_epochs": 2, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def tried(parts):
+    train, valid, _ = parts
+    return saerec.tune(train, valid, seed=1, **QUICK)
+
+
+def test_the_best_settings_come_first_and_give_that_error_again(tried, parts):
+    train, valid, _ = parts
+    best = saerec.Recommender(**QUICK | tried["settings"][0], seed=1, rank_by="rating", refit=False).fit(train, valid)
+    scores = best.evaluate(valid)
+    assert tried["valid_rmse"].is_monotonic_increasing and tried["valid_rmse"].nunique() > 5
+    assert tried.loc[0, ["valid_rmse", "valid_user_rmse"]].tolist() == [scores["rmse"], scores["user_rmse"]]
+    default = tried.set_index("order").loc[1]
+    assert default["settings"] == {} and default["gain"] == default["gain_error"] == 0
+    np.testing.assert_allclose(tried["gain"], default["valid_rmse"] - tried["valid_rmse"])
+
+
+def test_one_setting_after_the_other_from_the_best_so_far(tried):
+    tries = tried.set_index("order").sort_index()
+    best, names = {}, list(selection.VALUES)
+    for order, row in tries.iterrows():
+        changed = {name: value for name, value in row["settings"].items() if best.get(name) != value}
+        assert len(changed) == (order > 1), "each try is the best so far with one setting changed"
+        assert all(value in selection.VALUES[name] for name, value in changed.items())
+        best = tries.loc[tries.loc[:order, "valid_rmse"].idxmin(), "settings"]
+    last = [list(row)[-1] for row in tries["settings"] if row]
+    assert [names.index(name) for name in last] == sorted(names.index(name) for name in last)
+    whole = [repr(selection._in_effect(settings)) for settings in tries["settings"]]
+    assert len(set(whole)) == len(whole), "nothing is tried twice"
+
+
+def test_what_is_fixed_is_not_tried(parts):
+    train, valid, _ = parts
+    fixed = {"orientation": "user", "weight_decay": 1.0, "hidden_dims": (5,), "shrinkage": 3.0, "dropout": 0.2}
+    tried = saerec.tune(train, valid, item_features=some_features(train), **QUICK | fixed)  # which rows of users lack
+    assert sorted(map(str, tried["settings"])) == sorted(["{}", "{'input_dropout': 0.2}", "{'input_dropout': 0.5}"])
+
+
+def some_features(train):
+    return pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
+
+
+def test_no_fit_is_begun_that_would_end_too_late_but_shorter_ones_are(parts, monkeypatch):
+    train, valid, _ = parts
+    now, fit = [0.0], saerec.Recommender.fit
+    monkeypatch.setattr(selection.time, "perf_counter", lambda: now[0])
+
+    def slow(recommender, *args, **options):
+        now[0] += selection._work(vars(recommender)) / 10  # the default takes 50 s
+        return fit(recommender, *args, **options)
+
+    monkeypatch.setattr(saerec.Recommender, "fit", slow)
+    tried = saerec.tune(train, valid, minutes=3, **QUICK).set_index("order").sort_index()
+    left_out = tried["valid_rmse"].isna()
+    assert now[0] <= 180 and not left_out[1]
+    assert tried.loc[left_out, "settings"].tolist()[:2] == [{"orientation": "both"}, {"orientation": "mean"}]
+    assert tried.loc[~left_out, "seconds"].sum() == pytest.approx(now[0])
+    assert tried.loc[4, "settings"] == {"orientation": "user"} and not left_out[4]
+    now[0] = 0.0
+    nothing = saerec.tune(train, valid, minutes=0, **QUICK)
+    assert nothing["valid_rmse"].notna().sum() == 1 and nothing["settings"][0] == {}
+
+
+def test_the_standard_error_of_a_gain_is_that_of_resampling():
+    rng = np.random.default_rng(0)
+    error = rng.normal(0, 1, 2000)
+    squared, of_default = (0.95 * error + rng.normal(0, 0.2, 2000)) ** 2, error**2
+    gain, standard_error = selection._gain(squared, of_default)
+    assert gain == np.sqrt(of_default.mean()) - np.sqrt(squared.mean())
+    draws = rng.integers(0, 2000, (2000, 2000))
+    resampled = np.sqrt(of_default[draws].mean(axis=1)) - np.sqrt(squared[draws].mean(axis=1))
+    assert standard_error == pytest.approx(resampled.std(), rel=0.1)
+
+
+def test_every_rating_is_held_out_once(tastes, monkeypatch):
+    held_out, evaluate = [], saerec.Recommender.evaluate
+
+    def remember(recommender, ratings):
+        held_out.append(ratings)
+        known = recommender.ratings.to_frame()
+        assert len(known) + len(ratings) == len(tastes) and not ratings.merge(known, on=["user_id", "item_id"]).size
+        return evaluate(recommender, ratings)
+
+    monkeypatch.setattr(saerec.Recommender, "evaluate", remember)
+    repeated = tastes.set_axis(np.zeros(len(tastes), dtype=int))  # an index says nothing
+    scores = saerec.cross_validate(repeated, 3, lambda: saerec.Recommender(n_epochs=1), seed=4)
+    assert scores[["fold", "model"]].to_numpy().tolist() == [
+        [fold, model] for fold in (1, 2, 3) for model in ("saerec", "regularised biases")
+    ]
+    pd.testing.assert_frame_equal(pd.concat(held_out).sort_values([*tastes]), repeated.sort_values([*tastes]))
+    test = held_out[1]
+    rest = tastes.merge(test[["user_id", "item_id"]], how="left", indicator=True).query("_merge == 'left_only'")
+    matrix = saerec.RatingMatrix.from_frame(rest)
+    biases = saerec.BiasBaseline().fit(matrix)
+    predicted = biases.predict(*matrix.positions(test["user_id"], test["item_id"])).clip(*matrix.scale)
+    assert scores.loc[3, ["rmse", "user_rmse", "mae"]].tolist() == pytest.approx(
+        list(saerec.scores(test["rating"], predicted, test["user_id"]).values()), rel=1e-6
+    )
+
+
+def test_folds_must_be_possible(tastes):
+    for n_folds in (1, len(tastes) + 1):
+        with pytest.raises(ValueError, match="n_folds must be at least 2 and at most the number of ratings"):
+            saerec.cross_validate(tastes, n_folds)
