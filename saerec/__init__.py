@@ -13,6 +13,7 @@ Modules, each importing only from those above it:
 - `movielens`: MovieLens releases as tidy frames
 - `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
+- `intervals`: PredictionIntervals, how far a prediction may be off
 - `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
@@ -30,6 +31,7 @@ Modules, each importing only from those above it:
 from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.choice import ChoiceModel
 from saerec.fetch import fetch_movielens
+from saerec.intervals import PredictionIntervals
 from saerec.lists import same_list_for_all
 from saerec.metrics import (
     error_by,
@@ -60,6 +62,7 @@ __all__ = [
     "ChoiceModel",
     "DataError",
     "Dataset",
+    "PredictionIntervals",
     "RatingMatrix",
     "Recommender",
     "TwoEncoderSAE",

@@ -16,6 +16,7 @@ ORDER = [
     "fetch",
     "synthetic",
     "baselines",
+    "intervals",
     "lists",
     "model",
     "metrics",

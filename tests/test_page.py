@@ -107,12 +107,13 @@ def rate(tab, title, col, rating, *, by_key):
 
 
 def listed(tab) -> pd.DataFrame:
-    """The list on the page: col, stars, n_ratings, and the reasons with what each added."""
+    """The list on the page: col, stars, error, n_ratings, and the reasons with what each added."""
     rows = tab.eval_on_selector_all(
         "#best tbody tr",
         """rows => rows.map(row => ({
             col: +row.dataset.col, n_ratings: +row.lastElementChild.textContent,
             stars: +row.querySelector("data").value, shown: row.querySelector("data").textContent,
+            error: row.querySelector(".error").textContent,
             reasons: [...row.querySelectorAll("cite")].map(cite =>
                 [cite.textContent, parseFloat(cite.nextSibling.data.slice(2))]),
         }))""",
@@ -121,7 +122,7 @@ def listed(tab) -> pd.DataFrame:
 
 
 def assert_same(on_page, expected, rec):
-    """The same items in the same order, but where keys are within 0.01, with the same stars within 0.01."""
+    """The same items in the same order, but where keys are within 0.01, with stars and errors that are so, too."""
     expected = expected.assign(col=rec.item_ids.get_indexer(expected["item_id"]))
     key = expected["score"] / rec.ratings.unit
     if rec.rank_by != "rating":
@@ -134,6 +135,8 @@ def assert_same(on_page, expected, rec):
     np.testing.assert_allclose(on_page["stars"], wanted["score"], rtol=0, atol=0.01)
     assert (on_page["shown"] == on_page["stars"].map("{:.2f}".format)).all()
     assert (on_page["n_ratings"].to_numpy() == wanted["n_ratings"].to_numpy()).all()
+    errors = [float(text.removeprefix("± ")) for text in on_page["error"]]
+    np.testing.assert_allclose(errors, wanted["error"], rtol=0, atol=0.01)
     reasons = [row[0][0] if row else None for row in on_page["reasons"]]
     told = [None if pd.isna(title) else title for title in wanted["because_title"]]
     assert np.mean([a == b for a, b in zip(reasons, told)]) >= 0.8  # near-ties may go either way
@@ -153,18 +156,24 @@ every_layout = pytest.mark.parametrize(
 
 
 @every_layout
-def test_visitors_who_rate_by_keyboard_get_what_recommend_new_says(make, opened, movielens, settings, n):
+def test_visitors_get_what_recommend_new_says(make, opened, movielens, settings, n):
+    """The first by keyboard, of fifty two more by what it does, and the others with ratings given to the page at once."""
     rec, path = make(**settings)
     titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
-    for visitor in range(n // 5):
-        tab = opened(path)
-        tab.focus("#search")
-        ratings = {}
-        for col in rng.choice(len(rec.item_ids), 5, replace=False):
-            assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
-            item_id, rating = rec.item_ids[col], rng.integers(1, 11) / 2
-            rate(tab, titles[item_id], col, rating, by_key=visitor == 0)
-            ratings[item_id] = rating
+    give = "given => { ratedByMe.clear(); given.forEach(pair => ratedByMe.set(...pair)); update(); }"
+    for visitor in range(n):
+        by_hand, ratings = visitor <= n // 25, {}
+        if by_hand:
+            tab = opened(path)
+            tab.focus("#search")
+        cols = rng.choice(len(rec.item_ids), 5 if by_hand else rng.integers(1, 21), replace=False)
+        for col, rating in zip(cols, rng.integers(1, 11, len(cols)) / 2):
+            if by_hand:
+                assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
+                rate(tab, titles[rec.item_ids[col]], col, rating, by_key=visitor == 0)
+            ratings[rec.item_ids[col]] = rating
+        if not by_hand:
+            tab.evaluate(give, list(zip(cols.tolist(), ratings.values())))
         assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
 
 
