@@ -34,6 +34,7 @@ from saerec.fetch import fetch_movielens
 from saerec.intervals import PredictionIntervals
 from saerec.lists import same_list_for_all
 from saerec.metrics import (
+    coverage_by,
     error_by,
     list_scores,
     mae,
@@ -67,6 +68,7 @@ __all__ = [
     "Recommender",
     "TwoEncoderSAE",
     "best_epoch",
+    "coverage_by",
     "describe_ratings",
     "error_by",
     "fetch_movielens",

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from pandas.io.formats.style import Styler
 
 from saerec.ratings import RatingMatrix
@@ -323,25 +323,71 @@ def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None
     return ax
 
 
+def plot_calibration(observed: pd.Series, *, ax: Axes | None = None) -> Axes:
+    """How many ratings lie within intervals, against how many were said to: dots, and where both are the same.
+
+    Parameters
+    ----------
+    observed : Series of float
+        The share of ratings inside, indexed by the stated share.
+    """
+    ax = ax or plt.subplots(figsize=(4.5, 4.5))[1]
+    ax.plot([0, 1], [0, 1], linestyle="--", color=GREY, label="as stated")
+    ax.plot(observed.index, observed, "o-", color=BLUE, label="on test")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.legend(loc="upper left")
+    ax.set(xlabel="ratings said to be within the interval", ylabel="ratings that are", title="Do the intervals hold?")
+    return ax
+
+
+def plot_error_bars(errors: Mapping[str, pd.Series], *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """How wide intervals are, by number of ratings: a line for each way to count these.
+
+    Parameters
+    ----------
+    errors : mapping of name to Series of float, stars
+        The mean half-width in each group, indexed by the group's number of ratings; 0 is drawn at 1.
+    """
+    ax = ax or plt.subplots()[1]
+    styles = zip((BLUE, ORANGE, GREEN), ("o-", "^--", "s:"))
+    for (name, error), (colour, style) in zip(errors.items(), styles):
+        ax.plot(np.maximum(error.index, 1), error, style, color=colour, label=literal(name))
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set_ylim(0, 1.25 * max(error.max() for error in errors.values()))
+    ax.legend(loc="lower left")
+    ax.set(xlabel="number of training ratings", ylabel=ylabel, title="How wide are they?")
+    return ax
+
+
 def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float], ax: Axes | None = None) -> Axes:
-    """One user's list: a bar of predicted stars for each title, the first on top.
+    """One user's list: a bar of predicted stars for each title, the first on top, and its error bar if there is one.
 
     Parameters
     ----------
     recommended : DataFrame
-        With title and score, in order, as `Recommender.recommend` returns it.
+        With title, score and perhaps error, in order, as `Recommender.recommend` returns it.
     scale : (lowest, highest) rating, stars
     """
     ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
     titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
     titles, title = [literal(name) for name in titles], literal(title)
     positions = range(len(titles))
-    bars = ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE)
-    ax.bar_label(bars, labels=[f"{score:.2f} ★" for score in recommended["score"]], padding=3, fontsize=9)
+    ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE, height=0.6)
+    labels = [f"{score:.2f} ★" for score in recommended["score"]]
+    if "error" in recommended:
+        labels = [f"{label} ± {error:.2f}" for label, error in zip(labels, recommended["error"])]
+        ends = [(recommended["score"] + sign * recommended["error"]).clip(*scale) for sign in (-1, 1)]
+        ax.hlines(positions, *ends, color=ORANGE, linewidth=2)
+    for place, label in zip(positions, labels):
+        ax.annotate(label, (1, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     ax.set_yticks(positions, titles)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
-    ax.set(xlim=(scale[0], scale[1] + 0.08 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
     return ax
 
 

@@ -48,6 +48,7 @@ ARTEFACTS = {
     "scores.png": ("03_best_epoch", "their picture"),
     "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
     "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),
+    "calibration.csv": ("03_best_epoch", "how often the error bars held, and how wide they are, by group"),
     "model": ("03_best_epoch", "the final model, for saerec.load"),
     "top10.csv": ("04_user_report", "the list of every user"),
     "reports.csv": ("04_user_report", "the lists of the reported users"),

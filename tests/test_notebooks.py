@@ -99,6 +99,16 @@ def test_lists_by_both_answers_find_more_than_any_other_order(full_run):
 
 
 @pytest.mark.series
+def test_error_bars_hold_what_they_state_overall_and_in_every_group(full_run):
+    calibration = pd.read_csv(full_run / "calibration.csv")
+    for stated, tolerance in ((0.5, 0.05), (0.8, 0.05), (0.9, 0.03)):
+        one = calibration[calibration["stated"] == stated].set_index("by")
+        assert len(one) > 15 and one["n_ratings"].groupby("by").sum().nunique() == 1
+        assert one.loc["all", "inside"] == pytest.approx(stated, abs=0.015)
+        assert one["inside"].between(stated - tolerance, stated + tolerance).all()
+
+
+@pytest.mark.series
 def test_the_lists_hold_ten_real_unseen_titles_for_every_user(full_run):
     top = pd.read_csv(full_run / "top10.csv")
     raw = pd.read_csv(ROOT / "data/ml-latest-small/ratings.csv")

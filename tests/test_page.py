@@ -157,7 +157,7 @@ every_layout = pytest.mark.parametrize(
 
 @every_layout
 def test_visitors_get_what_recommend_new_says(make, opened, movielens, settings, n):
-    """The first by keyboard, of fifty two more by what it does, and the others with ratings given to the page at once."""
+    """The first by keyboard, of fifty two more by what it does, the others with ratings given to the page."""
     rec, path = make(**settings)
     titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
     give = "given => { ratedByMe.clear(); given.forEach(pair => ratedByMe.set(...pair)); update(); }"
