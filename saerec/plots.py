@@ -47,6 +47,11 @@ def literal(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
+def _shortened(title: object) -> str:
+    title = "(no title)" if pd.isna(title) else title
+    return literal(f"{title[:57]}…" if len(title) > 58 else title)
+
+
 def show(figure: Figure | Axes, alt: str) -> None:
     """Display a figure in a notebook, with a text for who cannot see it, and close it."""
     from IPython.display import display
@@ -373,8 +378,7 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     scale : (lowest, highest) rating, stars
     """
     ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
-    titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
-    titles, title = [literal(name) for name in titles], literal(title)
+    titles, title = [_shortened(name) for name in recommended["title"]], literal(title)
     positions = range(len(titles))
     ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE, height=0.6)
     labels = [f"{score:.2f} ★" for score in recommended["score"]]
@@ -388,6 +392,34 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    return ax
+
+
+def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes | None = None) -> Axes:
+    """The ratings that raise a prediction most, the first on top, and those that lower it most: bars, `n` of each.
+
+    Parameters
+    ----------
+    explained : DataFrame
+        With title, rating and influence (stars), as `Recommender.explain` returns it, titles joined.
+    n : int
+        Of either kind, if there are so many.
+    """
+    ordered = explained.sort_values("influence", ascending=False, kind="stable")
+    raising, lowering = ordered[ordered["influence"] > 0].head(n), ordered[ordered["influence"] < 0].tail(n)
+    shown = pd.concat([raising, lowering])
+    ax = ax or plt.subplots(figsize=(8, 0.36 * max(len(shown), 1) + 1))[1]
+    places = range(len(shown))
+    colours = [BLUE if influence > 0 else ORANGE for influence in shown["influence"]]
+    bars = ax.barh(places, shown["influence"], color=colours, height=0.6)
+    ax.bar_label(bars, labels=[f"{influence:+.2f}" for influence in shown["influence"]], padding=3, fontsize=9)
+    labels = [f"{_shortened(name)}, rated {stars:g}" for name, stars in zip(shown["title"], shown["rating"])]
+    ax.set_yticks(places, labels)
+    ax.invert_yaxis()
+    ax.axvline(0, color=GREY, linewidth=1)
+    ax.grid(visible=False, axis="y")
+    ax.margins(x=0.12)
+    ax.set(xlabel="what the rating does for the prediction (stars)", title=literal(title))
     return ax
 
 

@@ -69,6 +69,9 @@ NAMED = {
     ),
     "plot_top": lambda: plots.plot_top(TOP.assign(title=NAME), title=NAME, scale=(0.5, 5.0)),
     "plot_error_bars": lambda: plots.plot_error_bars({NAME: pd.Series({5: 1.0})}, ylabel="y"),
+    "plot_influence": lambda: plots.plot_influence(
+        pd.DataFrame({"title": [NAME], "rating": [5.0], "influence": [0.1]}), title=NAME
+    ),
     "plot_curves": lambda: plots.plot_curves({NAME: pd.Series({1: 0.9})}, dots={NAME + "2": pd.Series({1: 0.9})}),
     "plot_curves, baselines": lambda: plots.plot_curves({"a": pd.Series({1: 0.9})}, baselines={NAME: 0.85}),
     "plot_steps": lambda: plots.plot_steps(pd.DataFrame({"rmse": [0.9], "rmse_spread": [0.0]}, [NAME]), xlabel="x"),
@@ -187,6 +190,18 @@ def test_top_draws_error_bars_within_the_scale_and_tells_them():
     (bars,) = ax.collections
     assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[3.5, 5], [3.75, 4.75], [3.75, 4.25]]
     assert [text.get_text() for text in ax.texts] == ["4.50 ★ ± 1.00", "4.25 ★ ± 0.50", "4.00 ★ ± 0.25"]
+
+
+def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing():
+    titles = ["little", None, "much", "against", "nothing", "more against"]
+    influence = [0.1, 0.2, 0.3, -0.1, 0.0, -0.2]
+    explained = pd.DataFrame({"title": titles, "rating": [4, 4.5, 5, 1, 3, 2], "influence": influence})
+    ax = plots.plot_influence(explained, title="t", n=2)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["much, rated 5", "(no title), rated 4.5", "against, rated 1", "more against, rated 2"]
+    assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [0.3, 0.2, -0.1, -0.2]
+    assert [bar.get_facecolor() == to_rgba(plots.BLUE) for bar in ax.patches] == [True, True, False, False]
+    assert not list(plots.plot_influence(explained.head(0), title="t").patches)
 
 
 def test_calibration_is_drawn_against_what_was_stated():
