@@ -41,6 +41,7 @@ ARTEFACTS = {
     "test.parquet": ("02_training", "test ratings"),
     "baselines.csv": ("02_training", "validation errors of the baselines"),
     "history.csv": ("02_training", "training and validation error of every epoch"),
+    "history.png": ("02_training", "their picture"),
     "seconds.csv": ("02_training", "how long every epoch took"),
     "checkpoints": ("02_training", "the weights of every epoch"),
     "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),

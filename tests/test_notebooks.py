@@ -2,6 +2,7 @@
 
 import ast
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -185,6 +186,34 @@ def test_the_pages_stand_alone(full_run):
             assert (full_run / target).exists(), f"{page.name} leads to {target}"
         for image in re.findall(r"<img[^>]*>", html):
             assert re.search(r'alt="(?!No description)[^"]{10,}"', image), image[-200:]
+
+
+class Marks(HTMLParser):
+    """The start tags of a page: names and attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.all = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.all.append((tag, dict(attrs)))
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.all if tag == name]
+
+
+@pytest.mark.series
+def test_the_pages_can_be_read_by_everybody(full_run):
+    for page in sorted(full_run.glob("*.html")):
+        marks = Marks(page.read_text(encoding="utf-8"))
+        assert [one["lang"] for one in marks.of("html")] == ["en"] and len(marks.of("title")) == 1, page
+        assert len(marks.of("h1")) == len(marks.of("main")) == 1, page
+        meta = {one.get("name"): one.get("content") for one in marks.of("meta")}
+        assert meta["viewport"].startswith("width=device-width") and meta["color-scheme"] == "light dark", page
+        headers = [one.get("scope") for one in marks.of("th")]
+        assert headers and set(headers) <= {"col", "row"}, page
+        assert all(len(one["alt"]) > 10 for one in marks.of("img")), page
 
 
 @pytest.mark.series

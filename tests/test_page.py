@@ -8,9 +8,11 @@ import json
 import re
 import shutil
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
 from saerec import page, series
@@ -66,8 +68,8 @@ def opened(browser):
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
 
-    def open_page(path):
-        tab.goto(path.as_uri())
+    def open_page(path, fragment=""):
+        tab.goto(path.as_uri() + fragment)
         return tab
 
     yield open_page
@@ -195,6 +197,14 @@ def test_users_get_what_recommend_says_and_the_reasons_of_explain(make, opened, 
             assert influence[item_of[title]] == pytest.approx(added, abs=0.01)
 
 
+def test_a_link_may_lead_to_a_users_list(make, opened):
+    rec, path = make(orientation="item")
+    row = 7
+    tab = opened(path, f"#{rec.user_ids[row]}")
+    assert tab.input_value("#person") == str(row) and tab.inner_text("#you") == "What they liked most"
+    assert opened(make(orientation="mean")[1], "#nobody").input_value("#person") == "me"
+
+
 def test_the_control_goes_from_predicted_stars_alone_to_what_is_chosen(make, opened, movielens):
     rec, path = make(orientation="item")
     tab = opened(path)
@@ -318,6 +328,74 @@ def luminance(color: str) -> float:
     digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
     parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+# The other pages of a run
+
+CONTRASTS = """() => {
+  const parts = colour => [...colour.match(/[0-9.]+/g).map(Number), 1];  // the fourth is the opacity
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = one => {
+    const colour = parts(getComputedStyle(one).backgroundColor);
+    return colour[3] ? colour : one.parentElement ? ground(one.parentElement) : [255, 255, 255];
+  };
+  return [...document.body.querySelectorAll("*")]
+    .filter(one => [...one.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+    .map(one => [light(parts(getComputedStyle(one).color)), light(ground(one))].sort((a, b) => a - b))
+    .map(([darker, lighter]) => (lighter + 0.05) / (darker + 0.05));
+}"""
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """The index of a run, and an executed notebook with every kind of output, wide tables and failures among them."""
+    wide = pd.DataFrame({f"a long name of column {i}": ["some words"] for i in range(12)})
+    outputs = [
+        new_output("stream", name="stdout", text="said"),
+        new_output("stream", name="stderr", text="epoch 3 of 40 " * 40),
+        new_output("display_data", {"text/html": wide.to_html()}),
+        new_output("display_data", {"text/html": wide.style.hide(axis="index").to_html()}),
+        new_output("display_data", {"text/markdown": "**told**, `so`\n\n|a|b|\n|---|---|\n|1|2|"}),
+        new_output("execute_result", {"text/plain": "1"}),
+        new_output("error", ename="E", evalue="e", traceback=["\x1b[31mE\x1b[39m: e", "\x1b[32mgreen\x1b[0m"]),
+    ]
+    source = 'import a\nif not b in "c":  # why\n    d = f"{e:.2f}" + 3 + 0.5\n    return None'
+    cells = [
+        new_markdown_cell("# One\n\n**Why?** [two](02_two.ipynb)\n\n## `More`"),
+        new_code_cell(source, outputs=outputs),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "01_one.ipynb")
+    series._write_html(tmp_path / "01_one.ipynb")
+    record = {"saerec": "0", "parameters": {"dataset": "d"}, "seconds": {"01_one": 1.5}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    pd.DataFrame({"model": ["saerec"], "rmse": [0.8]}).to_csv(tmp_path / "scores.csv", index=False)
+    (tmp_path / "recommender.html").touch()
+    return [series._write_index(tmp_path), tmp_path / "01_one.html"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_of_a_run_stand_out_and_fit_a_phone(browser, pages, scheme):
+    context = browser.new_context(viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    tab = context.new_page()
+    for path in pages:
+        tab.goto(path.as_uri())
+        contrasts = tab.evaluate(CONTRASTS)
+        assert len(contrasts) > 15 and min(contrasts) >= 4.5, path
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
+    dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark != "rgb(255, 255, 255)") == (scheme == "dark")
+    context.close()
+
+
+def test_headers_of_tables_say_what_they_head(pages):
+    """Those of pandas, of its styled tables and of Markdown."""
+    for path in pages:
+        headers = re.findall(r"<th\b[^>]*>", path.read_text(encoding="utf-8"))
+        assert headers and all(re.search(' scope="(col|row)"', header) for header in headers)
+    assert len(re.findall(r'<th scope="col"', path.read_text("utf-8"))) == 13 + 12 + 2
+    assert len(re.findall(r'<th scope="row"', path.read_text("utf-8"))) == 1
 
 
 # From the command line
