@@ -107,6 +107,10 @@ def test_error_bars_hold_what_they_state_overall_and_in_every_group(full_run):
         assert len(one) > 15 and len(set(one["n_ratings"].groupby("by").sum())) == 1
         assert one.loc["all", "inside"] == pytest.approx(stated, abs=0.015)
         assert one["inside"].between(stated - tolerance, stated + tolerance).all()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = re.search(r"^\| found \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", readme, flags=re.MULTILINE)
+    found = calibration[calibration["by"] == "all"].set_index("stated").loc[[0.5, 0.8, 0.9], "inside"]
+    assert [float(number) / 100 for number in printed.groups()] == pytest.approx(list(found), abs=0.005)
 
 
 @pytest.mark.series
