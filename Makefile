@@ -1,10 +1,11 @@
 # make run    the series on the data that ships, in a virtual environment of its own
 # make test   lint, format and all tests
 # make lab    the notebooks in JupyterLab
-# make image  the picture of the README, from the last `make run`
+# make image  the pictures of the README, from the last `make run`; CHROMIUM="chromium --no-sandbox" for root
 
 PYTHON ?= python3
 VENV ?= .venv
+CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
@@ -22,7 +23,9 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
 image:
-	cp runs/ml-latest-small/scores.png notebooks/images/scores.png
+	cp runs/ml-latest-small/scores.png runs/ml-latest-small/history.png notebooks/images
+	$(CHROMIUM) --headless --hide-scrollbars --window-size=1200,900 --screenshot=notebooks/images/page.png \
+		"file://$(CURDIR)/runs/ml-latest-small/recommender.html#259"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "saerec needs Python 3.11 or newer: make PYTHON=python3.12 …")'

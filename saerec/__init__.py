@@ -14,6 +14,7 @@ Modules, each importing only from those above it:
 - `datasets`: the data set that a name or a path means
 - `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
+- `intervals`: PredictionIntervals, how far a prediction may be off
 - `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
 - `metrics`: masked squared error, rmse, user_rmse, mae
@@ -35,8 +36,10 @@ Modules, each importing only from those above it:
 from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.choice import ChoiceModel
 from saerec.fetch import fetch_movielens
+from saerec.intervals import PredictionIntervals
 from saerec.lists import same_list_for_all
 from saerec.metrics import (
+    coverage_by,
     error_by,
     list_scores,
     mae,
@@ -56,6 +59,7 @@ from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.recommender import Recommender, load
 from saerec.selection import cross_validate, tune
 from saerec.storage import DamagedFileError
+from saerec.tables import write_table
 from saerec.training import DivergedError, best_epoch, fit
 from saerec.validation import DataError
 
@@ -69,10 +73,12 @@ __all__ = [
     "DataError",
     "Dataset",
     "DivergedError",
+    "PredictionIntervals",
     "RatingMatrix",
     "Recommender",
     "TwoEncoderSAE",
     "best_epoch",
+    "coverage_by",
     "cross_validate",
     "describe_ratings",
     "error_by",
@@ -100,4 +106,5 @@ __all__ = [
     "tune",
     "user_rmse",
     "write_page",
+    "write_table",
 ]

@@ -284,10 +284,13 @@ def _recommend(options: argparse.Namespace) -> None:
     if top.empty:
         return
     print(f"user {options.user}: the best {len(top)} of what they have not rated")
-    table = top[["rank", "score", *({"chance"} & set(top)), "n_ratings", "title", "genres", "because_title"]].fillna("")
+    names = ("rank", "score", "error", "chance", "n_ratings", "title", "genres", "because_title")
+    table = top[[name for name in names if name in top]].fillna("")
     if "chance" in table:
         table["chance"] = table["chance"].map("{:.1%}".format)
-    table = table.rename(columns={"score": "stars", "n_ratings": "ratings", "because_title": "because they rated"})
+    table = table.rename(
+        columns={"score": "stars", "error": "±", "n_ratings": "ratings", "because_title": "because they rated"}
+    )
     print(table.to_string(index=False, float_format="{:.2f}".format))
 
 

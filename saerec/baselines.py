@@ -6,6 +6,7 @@ from saerec.ratings import RatingMatrix
 from saerec.validation import check_fitted
 
 TINY = np.finfo(float).tiny  # 0 ratings and no shrinkage: the bias is 0, not 0 / 0
+SPREAD_SHRINKAGE = 5  # ratings
 
 
 class BiasBaseline:
@@ -30,6 +31,10 @@ class BiasBaseline:
     mean : float, stars
     user_bias, item_bias : ndarray of shape (U,) and (I,), float32, stars
         0 for who has no rating.
+    spread : float, stars
+        The root mean square of what all this leaves over.
+    user_spread, item_spread : ndarray of shape (U,) and (I,), float32, stars
+        The same of each user's and each item's ratings, as if each had five more with the spread of all.
     """
 
     def __init__(self, *, users: bool = True, items: bool = True, shrinkage: float = 5.0, n_sweeps: int = 5):
@@ -52,7 +57,20 @@ class BiasBaseline:
             if self.users:
                 user_bias = self._shrunk_means(rows, residual - item_bias[cols], train.user_counts)
         self.user_bias, self.item_bias = user_bias.astype(np.float32), item_bias.astype(np.float32)
+        return self.measure_spread(train)
+
+    def measure_spread(self, train: RatingMatrix) -> "BiasBaseline":
+        """Measure what the biases leave over of `train`: the three attributes of that name. `fit` does it too."""
+        rows, cols, ratings = train.coordinates()
+        squared = (ratings.astype(float) - self.predict(rows, cols)) ** 2
+        self.spread = float(np.sqrt(squared.mean()))
+        self.user_spread = self._spreads(rows, squared, train.user_counts)
+        self.item_spread = self._spreads(cols, squared, train.item_counts)
         return self
+
+    def _spreads(self, groups: np.ndarray, squared: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        sums = np.bincount(groups, weights=squared, minlength=len(counts))
+        return np.sqrt((sums + SPREAD_SHRINKAGE * self.spread**2) / (counts + SPREAD_SHRINKAGE)).astype(np.float32)
 
     def _shrunk_means(self, groups: np.ndarray, residual: np.ndarray, counts: np.ndarray) -> np.ndarray:
         sums = np.bincount(groups, weights=residual, minlength=len(counts))
@@ -70,12 +88,19 @@ class BiasBaseline:
         residual = np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols]
         return float(residual.sum() / max(len(residual) + self.shrinkage, TINY)) if self.users else 0.0
 
+    def new_user_spread(self, cols: np.ndarray, ratings: np.ndarray) -> float:
+        """Their `user_spread`, in stars."""
+        bias = self.new_user_bias(cols, ratings)
+        squared = (np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols] - bias) ** 2
+        return float(self._spreads(np.zeros(len(squared), dtype=int), squared, np.array([len(squared)]))[0])
+
     @property
     def T(self) -> "BiasBaseline":
         """The same baseline for the transposed matrix: user and item biases change places."""
         check_fitted(self, "mean")
         other = BiasBaseline(users=self.items, items=self.users, shrinkage=self.shrinkage, n_sweeps=self.n_sweeps)
         other.mean, other.user_bias, other.item_bias = self.mean, self.item_bias, self.user_bias
+        other.spread, other.user_spread, other.item_spread = self.spread, self.item_spread, self.user_spread
         return other
 
 

@@ -139,6 +139,24 @@ def error_by(rating: np.ndarray, predicted: np.ndarray, group: np.ndarray | pd.C
     return groups.assign(rmse=np.sqrt(groups["rmse"]))
 
 
+def coverage_by(
+    rating: np.ndarray, low: np.ndarray, high: np.ndarray, group: np.ndarray | pd.Categorical
+) -> pd.DataFrame:
+    """How often intervals hold the rating, in each group: n_ratings, inside (the share that is) and mean width, stars.
+
+    Parameters
+    ----------
+    rating, low, high, group : of shape (N,)
+        See `Recommender.predict_interval`.
+    """
+    rating, low, high = (np.asarray(values, dtype=np.float64) for values in (rating, low, high))
+    if not rating.shape == low.shape == high.shape:
+        raise ValueError(f"need as many intervals as ratings, not {low.shape}, {high.shape} and {rating.shape}")
+    frame = pd.DataFrame({"n_ratings": 1, "inside": (low <= rating) & (rating <= high), "width": high - low})
+    how = {"n_ratings": "sum", "inside": "mean", "width": "mean"}
+    return frame.groupby(pd.Series(group).reset_index(drop=True), observed=True).agg(how)
+
+
 def quantile_groups(values: np.ndarray, n_groups: int = 5) -> pd.Categorical:
     """Numbers in up to `n_groups` groups of about equal size, labelled "lowest–highest"."""
     values = np.asarray(values)

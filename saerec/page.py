@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from saerec.baselines import SPREAD_SHRINKAGE
 from saerec.choice import INPUT_LENGTH
 from saerec.files import save_atomically
+from saerec.intervals import COVERAGE
 from saerec.prediction import ItemPredictor
 from saerec.ratings import RatingMatrix
 from saerec.recommender import Recommender
@@ -82,6 +84,7 @@ def write_page(
         "counts": _packed(ratings.item_counts.astype(np.uint32)),
         "users": _users(recommender, rows, seen),
         "predictors": [_predictor(predictor, rows) for predictor in recommender.predictors],
+        "error": _error(recommender),
         "choice": None if choice is None else _network(choice.model),
         "choice_input": INPUT_LENGTH,
         "weight": 0 if recommender.rank_by == "rating" else 1,
@@ -143,6 +146,22 @@ def _users(recommender: Recommender, rows: np.ndarray, seen: Iterable[pd.DataFra
         "values": _packed(rated.data),
         "seen_starts": _packed(all_seen.indptr.astype(np.uint32)),
         "seen": _packed(all_seen.indices.astype(smallest)),
+    }
+
+
+def _error(recommender: Recommender) -> dict | None:
+    """What the page needs of `PredictionIntervals` and the spreads that it reads; nothing if there are none."""
+    intervals, baseline = recommender.intervals, recommender.baseline
+    if intervals is None:
+        return None
+    return {
+        "coverage": COVERAGE,
+        "coefficients": intervals.coefficients.tolist(),
+        "centres": intervals.centres.tolist(),
+        "factors": intervals.factors(COVERAGE).tolist(),
+        "spread": baseline.spread,
+        "prior": SPREAD_SHRINKAGE,
+        "item_spread": _packed(baseline.item_spread),
     }
 
 

@@ -5,6 +5,7 @@ Colours are those of Okabe and Ito's palette, which people with any colour visio
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,39 +13,31 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from pandas.io.formats.style import Styler
 
+from saerec.files import save_atomically
 from saerec.ratings import RatingMatrix
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#5F5F5F"
+STYLE = Path(__file__).with_name("saerec.mplstyle")
+SMALL = 9  # points: labels of bars, dots and groups
 
 
 def use_style() -> None:
     """Set matplotlib's defaults to the look of the series, for this process."""
-    plt.rcParams.update(
-        {
-            "figure.figsize": (8, 4),
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "font.size": 10.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "grid.color": "#E4E4E4",
-            "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, RED]),
-            "legend.frameon": False,
-        }
-    )
+    plt.style.use(STYLE)
 
 
 def literal(text: object) -> str:
     """What matplotlib draws as `text` itself: between two dollar signs it would see a formula."""
     return str(text).replace("$", r"\$")
+
+
+def _shortened(title: object) -> str:
+    title = "(no title)" if pd.isna(title) else title
+    return literal(f"{title[:57]}…" if len(title) > 58 else title)
 
 
 def show(figure: Figure | Axes, alt: str) -> None:
@@ -54,6 +47,12 @@ def show(figure: Figure | Axes, alt: str) -> None:
     figure = figure.figure if isinstance(figure, Axes) else figure
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
+
+
+def save(figure: Figure | Axes, path: Path) -> None:
+    """Write a figure to a file, whole or not at all."""
+    figure = figure.figure if isinstance(figure, Axes) else figure
+    save_atomically(path, lambda part: figure.savefig(part, format=path.suffix[1:]))
 
 
 def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styler:
@@ -77,7 +76,7 @@ def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     step = np.diff(share.index).min() if len(share) > 1 else 1.0
     bars = ax.bar(share.index, share, width=0.8 * step)
     if len(share) <= 12:
-        ax.bar_label(bars, labels=[f"{value:.1%}" for value in share], padding=2, fontsize=9)
+        ax.bar_label(bars, labels=[f"{value:.1%}" for value in share], padding=2, fontsize=SMALL)
         ax.set_xticks(share.index)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(visible=False, axis="x")
@@ -132,10 +131,10 @@ def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     genres : DataFrame
         Indexed by genre, with n_ratings and mean_rating (stars), as `saerec.genre_table` makes it.
     """
-    ax = ax or plt.subplots(figsize=(8, 5.5))[1]
+    ax = ax or plt.subplots(figsize=(9, 5.5))[1]
     genres = genres.sort_values("n_ratings")
     bars = ax.barh(genres.index.map(literal), genres["n_ratings"])
-    ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=9)
+    ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=SMALL)
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.1)
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -174,7 +173,7 @@ def plot_history(
     baselines : mapping of name to RMSE, stars
     best_epoch : int, optional
     """
-    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    ax = ax or plt.subplots()[1]
     ax.plot(history["epoch"], history["train_rmse"], color=ORANGE, linestyle="--", label="training")
     ax.plot(history["epoch"], history["valid_rmse"], color=BLUE, linewidth=2, label="validation")
     _draw_baselines(ax, baselines)
@@ -198,13 +197,15 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
     highlight : str
         The model that is drawn in colour.
     """
-    ax = ax or plt.subplots(figsize=(8, 0.45 * len(scores) + 1.2))[1]
+    ax = ax or plt.subplots(figsize=(9, 0.45 * len(scores) + 1.2))[1]
     scores = scores.sort_values(ascending=False).rename(literal)
     colours = [RED if name == literal(highlight) else GREY for name in scores.index]
     ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
     ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
     for name, score in scores.items():
-        ax.annotate(f"{score:.4f}", (score, name), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+        ax.annotate(
+            f"{score:.4f}", (score, name), xytext=(8, 0), textcoords="offset points", va="center", fontsize=SMALL
+        )
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.12)
     ax.grid(visible=False, axis="y")
@@ -221,12 +222,12 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         Indexed by what the lists are ordered by, with the columns ndcg and novelty (bits): see `saerec.list_scores`.
         Orders whose name begins with saerec are drawn in colour.
     """
-    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    ax = ax or plt.subplots()[1]
     colours = [RED if name.startswith("saerec") else GREY for name in scores.index]
     ax.scatter(scores["novelty"], scores["ndcg"], color=colours, s=60, zorder=3)
     for name, row in scores.iterrows():
         at = (row["novelty"], row["ndcg"])
-        ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5)
+        ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=SMALL)
     ax.margins(x=0.25, y=0.12)
     ax.set_ylim(bottom=0)
     ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
@@ -261,7 +262,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
                 one.plot(rmse, ndcg, marker, color=colour, zorder=3)
                 arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
                 at = (close["rmse"].max() + 0.07 * span, lowest + line * place)
-                one.annotate(name, (rmse, ndcg), at, color=colour, va="center", fontsize=9.5, arrowprops=arrow)
+                one.annotate(name, (rmse, ndcg), at, color=colour, va="center", fontsize=SMALL, arrowprops=arrow)
         one.set(xlim=(low - 0.06 * span, high + 0.55 * span), ylim=(-0.02 * top, top))
     for strip in list(parts)[1:]:
         strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
@@ -286,7 +287,7 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     for (name, frame), (colour, style) in zip(errors.items(), styles):
         ax.plot(range(len(frame)), frame["rmse"], style, color=colour, label=literal(name))
     ax.set_xticks(
-        range(len(frame)), [f"{literal(group)}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=9
+        range(len(frame)), [f"{literal(group)}\n{n:,}" for group, n in frame["n_ratings"].items()], fontsize=SMALL
     )
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
@@ -323,25 +324,98 @@ def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None
     return ax
 
 
+def plot_calibration(observed: pd.Series, *, ax: Axes | None = None) -> Axes:
+    """How many ratings lie within intervals, against how many were said to: dots, and where both are the same.
+
+    Parameters
+    ----------
+    observed : Series of float
+        The share of ratings inside, indexed by the stated share.
+    """
+    ax = ax or plt.subplots(figsize=(4.5, 4.5))[1]
+    ax.plot([0, 1], [0, 1], linestyle="--", color=GREY, label="as stated")
+    ax.plot(observed.index, observed, "o-", color=BLUE, label="on test")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.legend(loc="upper left")
+    ax.set(xlabel="ratings said to be within the interval", ylabel="ratings that are", title="Do the intervals hold?")
+    return ax
+
+
+def plot_error_bars(errors: Mapping[str, pd.Series], *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """How wide intervals are, by number of ratings: a line for each way to count these.
+
+    Parameters
+    ----------
+    errors : mapping of name to Series of float, stars
+        The mean half-width in each group, indexed by the group's number of ratings; 0 is drawn at 1.
+    """
+    ax = ax or plt.subplots()[1]
+    styles = zip((BLUE, ORANGE, GREEN), ("o-", "^--", "s:"))
+    for (name, error), (colour, style) in zip(errors.items(), styles):
+        ax.plot(np.maximum(error.index, 1), error, style, color=colour, label=literal(name))
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set_ylim(0, 1.25 * max(error.max() for error in errors.values()))
+    ax.legend(loc="lower left")
+    ax.set(xlabel="number of training ratings", ylabel=ylabel, title="How wide are they?")
+    return ax
+
+
 def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float], ax: Axes | None = None) -> Axes:
-    """One user's list: a bar of predicted stars for each title, the first on top.
+    """One user's list: a bar of predicted stars for each title, the first on top, and its error bar if there is one.
 
     Parameters
     ----------
     recommended : DataFrame
-        With title and score, in order, as `Recommender.recommend` returns it.
+        With title, score and perhaps error, in order, as `Recommender.recommend` returns it.
     scale : (lowest, highest) rating, stars
     """
-    ax = ax or plt.subplots(figsize=(8, 0.36 * len(recommended) + 1))[1]
-    titles = [f"{title[:57]}…" if len(title) > 58 else title for title in recommended["title"].fillna("(no title)")]
-    titles, title = [literal(name) for name in titles], literal(title)
+    ax = ax or plt.subplots(figsize=(9, 0.36 * len(recommended) + 1))[1]
+    titles, title = [_shortened(name) for name in recommended["title"]], literal(title)
     positions = range(len(titles))
-    bars = ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE)
-    ax.bar_label(bars, labels=[f"{score:.2f} ★" for score in recommended["score"]], padding=3, fontsize=9)
+    ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE, height=0.6)
+    labels = [f"{score:.2f} ★" for score in recommended["score"]]
+    if "error" in recommended:
+        labels = [f"{label} ± {error:.2f}" for label, error in zip(labels, recommended["error"])]
+        ends = [(recommended["score"] + sign * recommended["error"]).clip(*scale) for sign in (-1, 1)]
+        ax.hlines(positions, *ends, color=ORANGE, linewidth=2)
+    for place, label in zip(positions, labels):
+        ax.annotate(label, (1, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
     ax.set_yticks(positions, titles)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
-    ax.set(xlim=(scale[0], scale[1] + 0.08 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    return ax
+
+
+def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes | None = None) -> Axes:
+    """The ratings that raise a prediction most, the first on top, and those that lower it most: bars, `n` of each.
+
+    Parameters
+    ----------
+    explained : DataFrame
+        With title, rating and influence (stars), as `Recommender.explain` returns it, titles joined.
+    n : int
+        Of either kind, if there are so many.
+    """
+    ordered = explained.sort_values("influence", ascending=False, kind="stable")
+    raising, lowering = ordered[ordered["influence"] > 0].head(n), ordered[ordered["influence"] < 0].tail(n)
+    shown = pd.concat([raising, lowering])
+    ax = ax or plt.subplots(figsize=(9, 0.36 * max(len(shown), 1) + 1))[1]
+    places = range(len(shown))
+    colours = [BLUE if influence > 0 else ORANGE for influence in shown["influence"]]
+    bars = ax.barh(places, shown["influence"], color=colours, height=0.6)
+    ax.bar_label(bars, labels=[f"{influence:+.2f}" for influence in shown["influence"]], padding=3, fontsize=SMALL)
+    labels = [f"{_shortened(name)}, rated {stars:g}" for name, stars in zip(shown["title"], shown["rating"])]
+    ax.set_yticks(places, labels)
+    ax.invert_yaxis()
+    ax.axvline(0, color=GREY, linewidth=1)
+    ax.grid(visible=False, axis="y")
+    ax.margins(x=0.12)
+    ax.set(xlabel="what the rating does for the prediction (stars)", title=literal(title))
     return ax
 
 
@@ -363,7 +437,7 @@ def plot_curves(
     baselines : mapping of name to error, stars
         Horizontal lines.
     """
-    ax = ax or plt.subplots(figsize=(8, 4.5))[1]
+    ax = ax or plt.subplots()[1]
     names = [*curves, *(name for name in dots if name not in curves)]
     colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, SKY, RED)))
     for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-", "--")):
@@ -401,11 +475,11 @@ def plot_steps(
     baselines : mapping of name to RMSE, stars
         Lines across the enlarged part.
     """
-    ax = ax or plt.subplots(figsize=(8.6, 0.4 * len(steps) + 1.2))[1]
+    ax = ax or plt.subplots(figsize=(9, 0.4 * len(steps) + 1.2))[1]
     colours = [RED if name.startswith(highlight) else GREY for name in steps.index]
     places, longest = np.arange(len(steps)), steps["rmse"].max()
     bars = ax.barh(places, steps["rmse"], height=0.62, color=colours)
-    ax.bar_label(bars, labels=[f"{rmse:.4f}" for rmse in steps["rmse"]], padding=3, fontsize=9)
+    ax.bar_label(bars, labels=[f"{rmse:.4f}" for rmse in steps["rmse"]], padding=3, fontsize=SMALL)
     ax.set(yticks=places, yticklabels=steps.index.map(literal), xlim=(0, 2.6 * longest), title="From zero")
     ax.set_xticks([tick for tick in MaxNLocator(4).tick_values(0, longest) if tick <= longest])
     ax.spines["bottom"].set_bounds(0, longest)  # what is to the right belongs to the enlarged part
@@ -422,7 +496,7 @@ def plot_steps(
     for name, rmse in baselines.items():
         beside.axvline(rmse, color=BLUE, linestyle=":", linewidth=1.2)
         at = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points", "va": "top"}
-        beside.annotate(literal(name), (rmse, 1), color=BLUE, fontsize=9, **at)
+        beside.annotate(literal(name), (rmse, 1), color=BLUE, fontsize=SMALL, **at)
     beside.tick_params(labelleft=False)
     beside.margins(x=0.08)
     beside.set(xlabel="the same, enlarged", title="Enlarged")
@@ -435,4 +509,4 @@ def _draw_baselines(ax: Axes, baselines: Mapping[str, float]) -> None:
     at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
     for name, error in baselines.items():
         ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
-        ax.annotate(literal(name), (1, error), color=GREY, fontsize=9, **at)
+        ax.annotate(literal(name), (1, error), color=GREY, fontsize=SMALL, **at)

@@ -14,6 +14,7 @@ from scipy import sparse
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
+from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
@@ -36,6 +37,7 @@ ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "
 BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
 SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 RANKINGS = ("rating", "popularity", "both")
+MOST_TO_CALIBRATE = 100_000  # validation ratings, about: more would take time and change nothing
 
 
 class Recommender:
@@ -103,6 +105,8 @@ class Recommender:
         If it is one layout, its model.
     choice : ChoiceModel or None
         Fitted to `ratings`, with ``rank_by="both"``.
+    intervals : PredictionIntervals or None
+        How far predictions may be off, calibrated on the validation ratings with the weights that had not seen them.
     scale : tuple of two floats
         The lowest and the highest rating of `ratings`, to which predictions are clipped.
     """
@@ -204,6 +208,7 @@ class Recommender:
         epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
         self._keep(ratings, seen, baseline, models, epochs, choice)
+        self.intervals = None if valid is None else self._calibrated(valid_matrix)
         if self.refit and valid is not None:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
@@ -227,8 +232,8 @@ class Recommender:
     ) -> "Recommender":
         """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs; `best_epoch` if left out.
 
-        `history` stays that of the training in which the epoch was chosen. `item_features` are those of `fit`, if left
-        out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
+        `history` and `intervals` stay those of the training in which the epoch was chosen. `item_features` are those of
+        `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
         """
         layouts = LAYOUTS[self.orientation]
         epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
@@ -247,6 +252,21 @@ class Recommender:
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
         return self
+
+    def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals:
+        rows, cols, rating = valid.coordinates()
+        _, user = np.unique(rows, return_inverse=True)
+        kept = user % -(-len(rows) // MOST_TO_CALIBRATE) == 0  # of every n-th user, if there are many
+        rows, cols = rows[kept], cols[kept]
+        predicted = self.predict(self.user_ids[rows], self.item_ids[cols])
+        return PredictionIntervals().fit(self._described(rows, cols), predicted, rating[kept])
+
+    def _described(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """The features of `intervals` of pairs, -1 being unknown."""
+        users, items = self.ratings.user_counts, self.ratings.item_counts
+        known = [(users, self.baseline.user_spread, rows), (items, self.baseline.item_spread, cols)]
+        described = [(np.append(n, 0)[at], np.append(spread, self.baseline.spread)[at]) for n, spread, at in known]
+        return describe(*described[0], *described[1])
 
     def _fit_choice(self, ratings: RatingMatrix) -> ChoiceModel | None:
         return ChoiceModel(seed=self.seed, device=self.device).fit(ratings) if self.rank_by == "both" else None
@@ -406,6 +426,41 @@ class Recommender:
             predicted[known[here]] = scores[position[here] - start, cols[known[here]]]
         return predicted.clip(*self.scale)
 
+    def predict_interval(
+        self, user_ids: Iterable, item_ids: Iterable, coverage: float = COVERAGE
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The intervals around the predictions of pairs in which ratings fall with a stated chance.
+
+        How wide depends on the numbers of ratings of user and item, on how far these scatter around the biases, and on
+        the prediction. The share holds over many pairs like those of the validation ratings, not for each user or film.
+        Of ratings in steps an interval covers a step wholly or not at all, so the share in a group may be off a little.
+
+        Parameters
+        ----------
+        user_ids, item_ids
+            As of `predict`.
+        coverage : float between 0 and 1
+            The share of ratings that the intervals are to hold.
+
+        Returns
+        -------
+        low, high : ndarrays of shape (N,), float32, stars
+            `predict` less and plus as much, clipped to `scale`.
+
+        Raises
+        ------
+        ValueError
+            `fit` was given no validation ratings, so nothing is known of errors, or a coverage that is no such share.
+        """
+        if self._fitted().intervals is None:
+            raise ValueError(
+                "this recommender was fitted without validation ratings: fit(train, valid) measures errors"
+            )
+        predicted = self.predict(user_ids, item_ids)
+        features = self._described(*self.ratings.positions(user_ids, item_ids))
+        error = self.intervals.half_width(features, predicted, coverage)
+        return (predicted - error).clip(*self.scale), (predicted + error).clip(*self.scale)
+
     def evaluate(self, ratings: pd.DataFrame) -> dict[str, float]:
         """The errors on held-out ratings, in stars: rmse (over all ratings), user_rmse (mean of the users' RMSEs), mae.
 
@@ -448,11 +503,13 @@ class Recommender:
         Returns
         -------
         DataFrame
-            user_id, rank (from 1), item_id, score (predicted rating, stars, float32), with a `ChoiceModel` chance (that
-            this is what they rate next, of all items without a rating of theirs in `ratings`, float32), n_ratings (of
-            the item), because_item_id, then the columns of `movies` and because_title. Ordered by prediction before
-            clipping to `scale`, so that equal scores at the end of the scale are still in order; of equals the item
-            with more ratings comes first, then the one earlier in `item_ids`.
+            user_id, rank (from 1), item_id, score (predicted rating, stars, float32), if `fit` was given validation
+            ratings error (four in five ratings are within it of the score, stars, float32: see `predict_interval`),
+            with a `ChoiceModel` chance (that this is what they rate next, of all items without a rating of theirs in
+            `ratings`, float32), n_ratings (of the item), because_item_id, then the columns of `movies` and
+            because_title. Ordered by prediction before clipping to `scale`, so that equal scores at the end of the
+            scale are still in order; of equals the item with more ratings comes first, then the one earlier in
+            `item_ids`.
 
         Raises
         ------
@@ -478,9 +535,8 @@ class Recommender:
             chunk = rows[start : start + USERS_AT_A_TIME]
             scores = self._predictor.scores(chunk)
             log_chances = None if self.choice is None else self.choice.log_chances(chunk)
-            of_chunk, length = self._lists(
-                scores, log_chances, seen_items[chunk], self.ratings.csr[chunk], k, rank_by, because
-            )
+            spread, rated = self.baseline.user_spread[chunk], self.ratings.csr[chunk]
+            of_chunk, length = self._lists(scores, log_chances, spread, seen_items[chunk], rated, k, rank_by, because)
             of_chunk.insert(0, "user_id", self.user_ids[np.repeat(chunk, length)])
             lists.append(of_chunk)
             lengths.append(length)
@@ -543,7 +599,8 @@ class Recommender:
         log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
         rated = sparse.csr_array((values, cols, [0, len(cols)]), shape=(1, self.ratings.n_items))
         chances = None if log_chances is None else log_chances[None]
-        found, length = self._lists(scores[None], chances, rated, rated, k, rank_by, because)
+        spread = np.array([self.baseline.new_user_spread(cols, values)])
+        found, length = self._lists(scores[None], chances, spread, rated, rated, k, rank_by, because)
         _warn_of_short_lists(length, ["somebody new"], k)
         return _with_titles(found, movies)
 
@@ -615,17 +672,25 @@ class Recommender:
         self,
         scores: np.ndarray,
         log_chances: np.ndarray | None,
+        spread: np.ndarray,
         seen: sparse.csr_array,
         rated: sparse.csr_array,
         k: int | None,
         rank_by: str,
         because: bool,
     ) -> tuple[pd.DataFrame, np.ndarray]:
-        """The lists of B people, one after the other, and how long each is; all that is given has shape (B, I)."""
+        """The lists of B people, one after the other, and how long each is; all that is given has shape (B, I).
+
+        But `spread`, their `user_spread`, which has shape (B,).
+        """
         keys = self._keys(scores, log_chances, rank_by)
         row, rank, col = best_items(keys, seen, self.ratings.item_counts, k)
         found = {"rank": rank, "item_id": self.item_ids[col]}
         found["score"] = scores[row, col].clip(*self.scale).astype(np.float32)
+        if self.intervals is not None:
+            items = self.ratings.item_counts[col], self.baseline.item_spread[col]
+            features = describe(np.diff(rated.indptr)[row], spread[row], *items)
+            found["error"] = self.intervals.half_width(features, found["score"])
         if log_chances is not None:
             found["chance"] = np.exp(log_chances[row, col])
         found["n_ratings"] = self.ratings.item_counts[col]
@@ -662,7 +727,7 @@ class Recommender:
         if self.choice is not None:
             weights["choice"] = self.choice.model.state_dict()
         parameters = {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
-        rest = (self.ratings, self.seen, self.baseline, weights, self.item_features)
+        rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals)
         write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, *rest))
 
     def _fitted(self) -> "Recommender":
@@ -713,6 +778,8 @@ def _restored(trained: Trained, device: str) -> Recommender:
     ):
         raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
     recommender.item_features = trained.item_features
+    recommender.intervals = trained.intervals
+    trained.baseline.measure_spread(ratings)
     models = {}
     for layout in layouts:
         n_features = 0 if layout != "item" or trained.item_features is None else trained.item_features.shape[1]

@@ -48,6 +48,7 @@ ARTEFACTS = {
     "test.parquet": ("02_training", "test ratings"),
     "baselines.csv": ("02_training", "validation errors of the baselines"),
     "history.csv": ("02_training", "training and validation error of every epoch"),
+    "history.png": ("02_training", "their picture"),
     "seconds.csv": ("02_training", "how long every epoch took"),
     "checkpoints": ("02_training", "the weights of every epoch, and what it takes to go on"),
     "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
@@ -55,6 +56,7 @@ ARTEFACTS = {
     "scores.png": ("03_best_epoch", "their picture"),
     "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
     "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),
+    "calibration.csv": ("03_best_epoch", "how often the error bars held, and how wide they are, by group"),
     "refit": ("03_best_epoch", "what it takes to go on with the last training"),
     "model": ("03_best_epoch", "the final model, for saerec.load"),
     "top10.csv": ("04_user_report", "the list of every user"),
@@ -415,16 +417,30 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
         raise SeriesError(f"{where}\nthe executed copy, as far as it got: {output}") from error
 
 
+STYLE = PACKAGE / "pages.css"  # of all pages but the recommender's
 NOTEBOOK_PAGE = """
-{%- extends "lab/index.html.j2" -%}
-{% block extra_css %}<style>
-body { max-width: 1100px; margin: 0 auto !important; }
-.highlight pre, .jp-OutputArea-output pre { white-space: pre-wrap !important; }
-.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: none !important; }
-</style>{% endblock %}
+{%- extends "classic/base.html.j2" -%}
+{% block header %}<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{ nb.cells[0].source.splitlines()[0].strip("# ") | escape_html }}</title>
+<style>{{ resources.style }}</style>
+</head>
+<body>
+<nav><a href="index.html">All of this run</a></nav>
+<main>
+{% endblock %}
 {% block data_png scoped %}
-<div class="jp-RenderedImage jp-OutputArea-output"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
+<div class="output_png"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
 alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}"></div>
+{% endblock %}
+{% block footer %}
+</main>
+</body>
+</html>
 {% endblock %}
 """
 
@@ -435,12 +451,26 @@ def _write_html(notebook: Path) -> None:
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    exporter = HTMLExporter(extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK_PAGE})], template_file="page.html.j2")
+    exporter = HTMLExporter(
+        extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK_PAGE})],
+        template_file="page.html.j2",
+        exclude_anchor_links=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # a progress bar becomes one line
-    html, _ = exporter.from_filename(str(notebook))
+    html, _ = exporter.from_filename(str(notebook), resources={"style": STYLE.read_text(encoding="utf-8")})
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
+    html = _with_scopes(html)
     save_atomically(notebook.with_suffix(".html"), lambda part: part.write_text(html, encoding="utf-8"))
+
+
+def _with_scopes(html: str) -> str:
+    """Every header of a table says what it heads, for who has the table read to them: columns, or its row."""
+    heads = re.compile(r"<thead.*?</thead>", re.DOTALL)
+    html = heads.sub(lambda head: re.sub(r"<th(?=[ >])", '<th scope="col"', head[0]), html)
+    return re.sub(r'<th(?=[ >])(?! scope="col")', '<th scope="row"', html)
 
 
 PAGE = """<!DOCTYPE html>
@@ -448,28 +478,29 @@ PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>saerec: {title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }}
-td:first-child, td.number {{ white-space: nowrap; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-a {{ color: #0072B2; }}
-a.button {{ display: inline-block; background: #0072B2; color: #fff; padding: .6rem 1rem; border-radius: .5rem; }}
-</style>
+<style>{style}</style>
 </head>
 <body>
+<main>
 <h1>{title}</h1>
 <p>{summary}</p>
 {recommender}
 <h2>Notebooks</h2>
-<table>{notebooks}</table>
+<div class="scrolls"><table>
+<thead><tr><th scope="col">notebook</th><th scope="col">answers</th><th scope="col">took</th></tr></thead>
+<tbody>{notebooks}</tbody>
+</table></div>
 <h2>Errors on the test ratings</h2>
 <p>In stars; opened once, after the epoch had been chosen on the validation ratings.</p>
-{scores}
+<div class="scrolls">{scores}</div>
 <h2>Files</h2>
-<table>{files}</table>
+<div class="scrolls"><table>
+<thead><tr><th scope="col">file</th><th scope="col">holds</th></tr></thead>
+<tbody>{files}</tbody>
+</table></div>
+</main>
 </body>
 </html>
 """
@@ -497,11 +528,12 @@ def _write_index(folder: Path) -> Path:
     settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
     button = f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: rate movies, and see what it recommends</a></p>'
     text = PAGE.format(
+        style=STYLE.read_text(encoding="utf-8"),
         title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),
         summary=escape(f"saerec {record['saerec']}; {settings}."),
         recommender=button if (folder / RECOMMENDER_PAGE).exists() else "",
         notebooks="\n".join(rows),
-        scores=scores,
+        scores=_with_scopes(scores),
         files="\n".join(f'<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>' for name, what in files),
     )
     index = folder / "index.html"

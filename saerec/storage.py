@@ -22,6 +22,7 @@ from torch import Tensor
 
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
+from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import RatingMatrix
 
 FORMAT = 2  # of what is written; 1, in two files, was never released
@@ -115,6 +116,7 @@ class Trained:
     weights : dict of dict of Tensor
         The weights of each network, by layout, and of the ChoiceModel, if there is one, as "choice".
     item_features : DataFrame or None
+    intervals : PredictionIntervals or None
     """
 
     parameters: dict
@@ -125,6 +127,7 @@ class Trained:
     baseline: BiasBaseline
     weights: dict[str, dict[str, Tensor]]
     item_features: pd.DataFrame | None
+    intervals: PredictionIntervals | None
 
 
 def write_trained(path: Path, trained: Trained) -> None:
@@ -133,6 +136,8 @@ def write_trained(path: Path, trained: Trained) -> None:
     tensors = {f"{net}.{name}": tensor for net, of_net in trained.weights.items() for name, tensor in of_net.items()}
     tensors["user_bias"] = torch.from_numpy(trained.baseline.user_bias)
     tensors["item_bias"] = torch.from_numpy(trained.baseline.item_bias)
+    if trained.intervals is not None:
+        tensors |= {f"intervals.{name}": torch.from_numpy(array) for name, array in vars(trained.intervals).items()}
     for name, matrix in {"ratings": ratings, "seen": seen}.items():
         if name == "ratings" or matrix is not ratings:
             tensors |= {f"{name}.{part}": torch.from_numpy(getattr(matrix.csr, part)) for part in CSR_PARTS}
@@ -197,6 +202,13 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
     if "item_features" in tensors:
         values = _floats("item_features", tensors.pop("item_features"), (len(item_ids), len(columns)))
         item_features = pd.DataFrame(values, index=item_ids, columns=columns)
+    intervals = None
+    if "intervals.centres" in tensors:
+        n_groups = len(tensors["intervals.centres"])
+        shapes = {"coefficients": (1 + N_FEATURES,), "centres": (n_groups,), "quantiles": (n_groups, len(LEVELS))}
+        intervals = PredictionIntervals()
+        for name, shape in shapes.items():
+            setattr(intervals, name, _floats(name, tensors.pop(f"intervals.{name}"), shape, torch.float64))
     histories = {}
     for layout, rows in dict(description["histories"]).items():
         history = pd.DataFrame(rows).astype({"epoch": int, "train_rmse": float, "valid_rmse": float})
@@ -208,7 +220,7 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         weights.setdefault(net, {})[rest] = tensor
     ratings = matrices["ratings"]
     seen = matrices.get("seen", ratings)
-    return Trained(parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features)
+    return Trained(parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals)
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -216,10 +228,10 @@ def _require(condition: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-def _floats(name: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+def _floats(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> np.ndarray:
     _require(
-        tensor.dtype == torch.float32 and tuple(tensor.shape) == shape,
-        f"{name} is {list(tensor.shape)} of {tensor.dtype}, not {list(shape)} of float32",
+        tensor.dtype == dtype and tuple(tensor.shape) == shape,
+        f"{name} is {list(tensor.shape)} of {tensor.dtype}, not {list(shape)} of {dtype}",
     )
     return tensor.numpy()
 

@@ -390,7 +390,7 @@ def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.copy(deep=False)
     text = frame.select_dtypes(exclude=OWN_TYPES)
     frame[text.columns] = text.astype(object).map(harmless)
-    if frame.index.dtype == object or pd.api.types.is_string_dtype(frame.index.dtype):
+    if frame.index.nlevels == 1 and not pd.api.types.is_numeric_dtype(frame.index.dtype):
         frame.index = frame.index.map(harmless)
     return frame.rename(columns=harmless)
 

@@ -17,6 +17,7 @@ ORDER = [
     "fetch",
     "synthetic",
     "baselines",
+    "intervals",
     "lists",
     "model",
     "metrics",

@@ -30,6 +30,20 @@ def test_one_shrunk_sweep_by_hand():
     np.testing.assert_allclose(baseline.user_bias, [(2 - 1 + 0 + 1) / 3, (1 - 1) / 2, (-3 + 1) / 2])
 
 
+def test_spreads_are_those_of_what_is_left_over_with_five_more_of_the_spread_of_all():
+    matrix = RatingMatrix.from_frame(HAND)
+    baseline = BiasBaseline(shrinkage=1.0, n_sweeps=1).fit(matrix)
+    left = np.array([2 - 1 - 2 / 3, 0 + 1 - 2 / 3, 1 - 1, -3 + 1 + 1]) ** 2
+    assert baseline.spread == pytest.approx(np.sqrt(left.mean()))
+    expected = [(left[:2].sum() + 5 * left.mean()) / 7, (left[2] + 5 * left.mean()) / 6]
+    np.testing.assert_allclose(baseline.user_spread[:2], np.sqrt(expected), rtol=1e-6)
+    expected = [(left[0] + left[2] + 5 * left.mean()) / 7, (left[1] + left[3] + 5 * left.mean()) / 7]
+    np.testing.assert_allclose(baseline.item_spread, np.sqrt(expected), rtol=1e-6)
+    np.testing.assert_array_equal(baseline.T.user_spread, baseline.item_spread)
+    assert baseline.new_user_spread(np.array([0]), np.array([4.0])) == pytest.approx(baseline.user_spread[1])
+    assert baseline.new_user_spread(np.array([], dtype=int), np.array([])) == pytest.approx(baseline.spread)
+
+
 @pytest.mark.parametrize("shrinkage", [0, 2.5])
 @pytest.mark.parametrize("kinds", [{}, {"users": False}, {"items": False}])
 def test_biases_equal_a_slow_loop(tastes, matrix, shrinkage, kinds):

@@ -174,3 +174,14 @@ class TestLists:
         ratings = RatingMatrix.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": [1.0, 5.0]}))
         with pytest.raises(EmptyDataError, match="nothing to find"):
             saerec.list_scores(self.lists, pd.DataFrame({"user_id": [1], "item_id": [2], "rating": [3.0]}), ratings)
+
+
+def test_coverage_counts_what_lies_within_ends_included_in_each_group():
+    rating, low, high = np.array([1.0, 2, 3, 4]), np.array([1.0, 2.5, 2, 0]), np.array([2.0, 3, 3, 3])
+    found = saerec.coverage_by(rating, low, high, np.array(["a", "a", "b", "b"]))
+    assert found.to_dict("index") == {
+        "a": {"n_ratings": 2, "inside": 0.5, "width": 0.75},
+        "b": {"n_ratings": 2, "inside": 0.5, "width": 2.0},
+    }
+    with pytest.raises(ValueError, match="as many intervals as ratings"):
+        saerec.coverage_by(rating, low[:2], high, rating)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -103,6 +104,20 @@ def test_lists_by_both_answers_find_more_than_any_other_order(full_run):
 
 
 @pytest.mark.series
+def test_error_bars_hold_what_they_state_overall_and_in_every_group(full_run):
+    calibration = pd.read_csv(full_run / "calibration.csv")
+    for stated, tolerance in ((0.5, 0.05), (0.8, 0.05), (0.9, 0.03)):
+        one = calibration[calibration["stated"] == stated].set_index("by")
+        assert len(one) > 15 and len(set(one["n_ratings"].groupby("by").sum())) == 1
+        assert one.loc["all", "inside"] == pytest.approx(stated, abs=0.015)
+        assert one["inside"].between(stated - tolerance, stated + tolerance).all()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = re.search(r"^\| found \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", readme, flags=re.MULTILINE)
+    found = calibration[calibration["by"] == "all"].set_index("stated").loc[[0.5, 0.8, 0.9], "inside"]
+    assert [float(number) / 100 for number in printed.groups()] == pytest.approx(list(found), abs=0.005)
+
+
+@pytest.mark.series
 def test_the_lists_hold_ten_real_unseen_titles_for_every_user(full_run):
     top = pd.read_csv(full_run / "top10.csv")
     raw = pd.read_csv(ROOT / "data/ml-latest-small/ratings.csv")
@@ -179,6 +194,34 @@ def test_the_pages_stand_alone(full_run):
             assert (full_run / target).exists(), f"{page.name} leads to {target}"
         for image in re.findall(r"<img[^>]*>", html):
             assert re.search(r'alt="(?!No description)[^"]{10,}"', image), image[-200:]
+
+
+class Marks(HTMLParser):
+    """The start tags of a page: names and attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.all = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.all.append((tag, dict(attrs)))
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.all if tag == name]
+
+
+@pytest.mark.series
+def test_the_pages_can_be_read_by_everybody(full_run):
+    for page in sorted(full_run.glob("*.html")):
+        marks = Marks(page.read_text(encoding="utf-8"))
+        assert [one["lang"] for one in marks.of("html")] == ["en"] and len(marks.of("title")) == 1, page
+        assert len(marks.of("h1")) == len(marks.of("main")) == 1, page
+        meta = {one.get("name"): one.get("content") for one in marks.of("meta")}
+        assert meta["viewport"].startswith("width=device-width") and meta["color-scheme"] == "light dark", page
+        headers = [one.get("scope") for one in marks.of("th")]
+        assert headers and set(headers) <= {"col", "row"}, page
+        assert all(len(one["alt"]) > 10 for one in marks.of("img")), page
 
 
 @pytest.mark.series

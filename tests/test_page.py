@@ -8,9 +8,11 @@ import json
 import re
 import shutil
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
 from saerec import page, series
@@ -66,8 +68,8 @@ def opened(browser):
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
 
-    def open_page(path):
-        tab.goto(path.as_uri())
+    def open_page(path, fragment=""):
+        tab.goto(path.as_uri() + fragment)
         return tab
 
     yield open_page
@@ -107,12 +109,13 @@ def rate(tab, title, col, rating, *, by_key):
 
 
 def listed(tab) -> pd.DataFrame:
-    """The list on the page: col, stars, n_ratings, and the reasons with what each added."""
+    """The list on the page: col, stars, error, n_ratings, and the reasons with what each added."""
     rows = tab.eval_on_selector_all(
         "#best tbody tr",
         """rows => rows.map(row => ({
             col: +row.dataset.col, n_ratings: +row.lastElementChild.textContent,
             stars: +row.querySelector("data").value, shown: row.querySelector("data").textContent,
+            error: row.querySelector(".error").textContent,
             reasons: [...row.querySelectorAll("cite")].map(cite =>
                 [cite.textContent, parseFloat(cite.nextSibling.data.slice(2))]),
         }))""",
@@ -121,7 +124,7 @@ def listed(tab) -> pd.DataFrame:
 
 
 def assert_same(on_page, expected, rec):
-    """The same items in the same order, but where keys are within 0.01, with the same stars within 0.01."""
+    """The same items in the same order, but where keys are within 0.01, with stars and errors that are so, too."""
     expected = expected.assign(col=rec.item_ids.get_indexer(expected["item_id"]))
     key = expected["score"] / rec.ratings.unit
     if rec.rank_by != "rating":
@@ -134,6 +137,8 @@ def assert_same(on_page, expected, rec):
     np.testing.assert_allclose(on_page["stars"], wanted["score"], rtol=0, atol=0.01)
     assert (on_page["shown"] == on_page["stars"].map("{:.2f}".format)).all()
     assert (on_page["n_ratings"].to_numpy() == wanted["n_ratings"].to_numpy()).all()
+    errors = [float(text.removeprefix("± ")) for text in on_page["error"]]
+    np.testing.assert_allclose(errors, wanted["error"], rtol=0, atol=0.01)
     reasons = [row[0][0] if row else None for row in on_page["reasons"]]
     told = [None if pd.isna(title) else title for title in wanted["because_title"]]
     assert np.mean([a == b for a, b in zip(reasons, told)]) >= 0.8  # near-ties may go either way
@@ -153,18 +158,24 @@ every_layout = pytest.mark.parametrize(
 
 
 @every_layout
-def test_visitors_who_rate_by_keyboard_get_what_recommend_new_says(make, opened, movielens, settings, n):
+def test_visitors_get_what_recommend_new_says(make, opened, movielens, settings, n):
+    """The first by keyboard, of fifty two more by what it does, the others with ratings given to the page."""
     rec, path = make(**settings)
     titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
-    for visitor in range(n // 5):
-        tab = opened(path)
-        tab.focus("#search")
-        ratings = {}
-        for col in rng.choice(len(rec.item_ids), 5, replace=False):
-            assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
-            item_id, rating = rec.item_ids[col], rng.integers(1, 11) / 2
-            rate(tab, titles[item_id], col, rating, by_key=visitor == 0)
-            ratings[item_id] = rating
+    give = "given => { ratedByMe.clear(); given.forEach(pair => ratedByMe.set(...pair)); update(); }"
+    for visitor in range(n):
+        by_hand, ratings = visitor <= n // 25, {}
+        if by_hand:
+            tab = opened(path)
+            tab.focus("#search")
+        cols = rng.choice(len(rec.item_ids), 5 if by_hand else rng.integers(1, 21), replace=False)
+        for col, rating in zip(cols, rng.integers(1, 11, len(cols)) / 2):
+            if by_hand:
+                assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
+                rate(tab, titles[rec.item_ids[col]], col, rating, by_key=visitor == 0)
+            ratings[rec.item_ids[col]] = rating
+        if not by_hand:
+            tab.evaluate(give, list(zip(cols.tolist(), ratings.values())))
         assert_same(listed(tab), rec.recommend_new(ratings, k=None, movies=movielens.movies), rec)
 
 
@@ -184,6 +195,14 @@ def test_users_get_what_recommend_says_and_the_reasons_of_explain(make, opened, 
         influence = rec.explain(user_id, rec.item_ids[col]).set_index("item_id")["influence"]
         for title, added in reasons:
             assert influence[item_of[title]] == pytest.approx(added, abs=0.01)
+
+
+def test_a_link_may_lead_to_a_users_list(make, opened):
+    rec, path = make(orientation="item")
+    row = 7
+    tab = opened(path, f"#{rec.user_ids[row]}")
+    assert tab.input_value("#person") == str(row) and tab.inner_text("#you") == "What they liked most"
+    assert opened(make(orientation="mean")[1], "#nobody").input_value("#person") == "me"
 
 
 def test_the_control_goes_from_predicted_stars_alone_to_what_is_chosen(make, opened, movielens):
@@ -309,6 +328,74 @@ def luminance(color: str) -> float:
     digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
     parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+# The other pages of a run
+
+CONTRASTS = """() => {
+  const parts = colour => [...colour.match(/[0-9.]+/g).map(Number), 1];  // the fourth is the opacity
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = one => {
+    const colour = parts(getComputedStyle(one).backgroundColor);
+    return colour[3] ? colour : one.parentElement ? ground(one.parentElement) : [255, 255, 255];
+  };
+  return [...document.body.querySelectorAll("*")]
+    .filter(one => [...one.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+    .map(one => [light(parts(getComputedStyle(one).color)), light(ground(one))].sort((a, b) => a - b))
+    .map(([darker, lighter]) => (lighter + 0.05) / (darker + 0.05));
+}"""
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """The index of a run, and an executed notebook with every kind of output, wide tables and failures among them."""
+    wide = pd.DataFrame({f"a long name of column {i}": ["some words"] for i in range(12)})
+    outputs = [
+        new_output("stream", name="stdout", text="said"),
+        new_output("stream", name="stderr", text="epoch 3 of 40 " * 40),
+        new_output("display_data", {"text/html": wide.to_html()}),
+        new_output("display_data", {"text/html": wide.style.hide(axis="index").to_html()}),
+        new_output("display_data", {"text/markdown": "**told**, `so`\n\n|a|b|\n|---|---|\n|1|2|"}),
+        new_output("execute_result", {"text/plain": "1"}),
+        new_output("error", ename="E", evalue="e", traceback=["\x1b[31mE\x1b[39m: e", "\x1b[32mgreen\x1b[0m"]),
+    ]
+    source = 'import a\nif not b in "c":  # why\n    d = f"{e:.2f}" + 3 + 0.5\n    return None'
+    cells = [
+        new_markdown_cell("# One\n\n**Why?** [two](02_two.ipynb)\n\n## `More`"),
+        new_code_cell(source, outputs=outputs),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "01_one.ipynb")
+    series._write_html(tmp_path / "01_one.ipynb")
+    record = {"saerec": "0", "parameters": {"dataset": "d"}, "seconds": {"01_one": 1.5}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    pd.DataFrame({"model": ["saerec"], "rmse": [0.8]}).to_csv(tmp_path / "scores.csv", index=False)
+    (tmp_path / "recommender.html").touch()
+    return [series._write_index(tmp_path), tmp_path / "01_one.html"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_of_a_run_stand_out_and_fit_a_phone(browser, pages, scheme):
+    context = browser.new_context(viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    tab = context.new_page()
+    for path in pages:
+        tab.goto(path.as_uri())
+        contrasts = tab.evaluate(CONTRASTS)
+        assert len(contrasts) > 15 and min(contrasts) >= 4.5, path
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
+    dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark != "rgb(255, 255, 255)") == (scheme == "dark")
+    context.close()
+
+
+def test_headers_of_tables_say_what_they_head(pages):
+    """Those of pandas, of its styled tables and of Markdown."""
+    for path in pages:
+        headers = re.findall(r"<th\b[^>]*>", path.read_text(encoding="utf-8"))
+        assert headers and all(re.search(' scope="(col|row)"', header) for header in headers)
+    assert len(re.findall(r'<th scope="col"', path.read_text("utf-8"))) == 13 + 12 + 2
+    assert len(re.findall(r'<th scope="row"', path.read_text("utf-8"))) == 1
 
 
 # From the command line

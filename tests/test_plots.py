@@ -41,6 +41,8 @@ DRAWN = {
     "plot_error_by": lambda ax: plots.plot_error_by(
         {"a": pd.DataFrame({"rmse": [0.5, 1.0], "n_ratings": [3, 4]}, index=["low", "high"])}, xlabel="x", ax=ax
     ),
+    "plot_calibration": lambda ax: plots.plot_calibration(pd.Series({0.5: 0.4, 0.9: 0.8}), ax=ax),
+    "plot_error_bars": lambda ax: plots.plot_error_bars({"a": pd.Series({0: 1.0, 300: 0.5})}, ylabel="y", ax=ax),
     "plot_curves": lambda ax: plots.plot_curves({"test": pd.Series({1: 0.9, 2: 0.8})}, title="t", ax=ax),
     "plot_predicted": lambda ax: plots.plot_predicted(RATINGS["rating"], RATINGS["rating"] - 0.5, ax=ax),
 }
@@ -66,6 +68,10 @@ NAMED = {
         {NAME: pd.DataFrame({"rmse": [0.5], "n_ratings": [3]}, index=[NAME])}, xlabel="x"
     ),
     "plot_top": lambda: plots.plot_top(TOP.assign(title=NAME), title=NAME, scale=(0.5, 5.0)),
+    "plot_error_bars": lambda: plots.plot_error_bars({NAME: pd.Series({5: 1.0})}, ylabel="y"),
+    "plot_influence": lambda: plots.plot_influence(
+        pd.DataFrame({"title": [NAME], "rating": [5.0], "influence": [0.1]}), title=NAME
+    ),
     "plot_curves": lambda: plots.plot_curves({NAME: pd.Series({1: 0.9})}, dots={NAME + "2": pd.Series({1: 0.9})}),
     "plot_curves, baselines": lambda: plots.plot_curves({"a": pd.Series({1: 0.9})}, baselines={NAME: 0.85}),
     "plot_steps": lambda: plots.plot_steps(pd.DataFrame({"rmse": [0.9], "rmse_spread": [0.0]}, [NAME]), xlabel="x"),
@@ -177,6 +183,31 @@ def test_top_shortens_long_titles_and_survives_missing_ones():
     ax = plots.plot_top(TOP, title="Top", scale=(0.5, 5.0))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 57 + "…", "Heat (1995)", "(no title)"]
     assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [4.0, 3.75, 3.5]
+
+
+def test_top_draws_error_bars_within_the_scale_and_tells_them():
+    ax = plots.plot_top(TOP.assign(error=[1.0, 0.5, 0.25]), title="Top", scale=(0.5, 5.0))
+    (bars,) = ax.collections
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[3.5, 5], [3.75, 4.75], [3.75, 4.25]]
+    assert [text.get_text() for text in ax.texts] == ["4.50 ★ ± 1.00", "4.25 ★ ± 0.50", "4.00 ★ ± 0.25"]
+
+
+def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing():
+    titles = ["little", None, "much", "against", "nothing", "more against"]
+    influence = [0.1, 0.2, 0.3, -0.1, 0.0, -0.2]
+    explained = pd.DataFrame({"title": titles, "rating": [4, 4.5, 5, 1, 3, 2], "influence": influence})
+    ax = plots.plot_influence(explained, title="t", n=2)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["much, rated 5", "(no title), rated 4.5", "against, rated 1", "more against, rated 2"]
+    assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [0.3, 0.2, -0.1, -0.2]
+    assert [bar.get_facecolor() == to_rgba(plots.BLUE) for bar in ax.patches] == [True, True, False, False]
+    assert not list(plots.plot_influence(explained.head(0), title="t").patches)
+
+
+def test_calibration_is_drawn_against_what_was_stated():
+    stated, observed = plots.plot_calibration(pd.Series({0.5: 0.4, 0.9: 0.8})).lines
+    assert list(stated.get_xdata()) == list(stated.get_ydata())
+    assert list(zip(observed.get_xdata(), observed.get_ydata())) == [(0.5, 0.4), (0.9, 0.8)]
 
 
 def test_genres_are_sorted_by_ratings():

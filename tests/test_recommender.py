@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 import saerec
 from saerec import Recommender, load
 from saerec.checkpoints import Checkpoints
+from saerec.intervals import describe
 from saerec.recommender import FILE
 
 QUICK = {
@@ -262,6 +263,66 @@ class TestPredict:
         assert rec.evaluate(test) == pytest.approx(expected)
 
 
+class TestIntervals:
+    def test_are_calibrated_on_valid_with_weights_that_had_not_seen_it(self, rec, unrefitted, parts):
+        """Before the refit, and the refit leaves them alone."""
+        train, valid, _ = parts
+        by_hand = quick(orientation=rec.orientation, refit=False).fit(train, valid)
+        for name, array in vars(rec.intervals).items():
+            np.testing.assert_array_equal(array, vars(by_hand.intervals)[name])
+        for coverage in (0.5, 0.8):
+            low, high = unrefitted.predict_interval(valid["user_id"], valid["item_id"], coverage)
+            inside = (low <= valid["rating"] + 1e-5) & (valid["rating"] <= high + 1e-5)
+            assert inside.mean() == pytest.approx(coverage, abs=0.04)  # interpolation between predictions
+
+    def test_are_around_the_predictions_and_within_the_scale(self, rec, parts):
+        pair = parts[2]["user_id"], parts[2]["item_id"]  # some unknown
+        predicted, widest = rec.predict(*pair), 0
+        for coverage in (0.5, 0.8, 0.9):
+            low, high = rec.predict_interval(*pair, coverage)
+            assert ((rec.scale[0] <= low) & (low <= predicted) & (predicted <= high) & (high <= rec.scale[1])).all()
+            assert (high - low).mean() > widest
+            widest = (high - low).mean()
+        middle = (rec.scale[0] < low) & (high < rec.scale[1])
+        np.testing.assert_allclose((predicted - low)[middle], (high - predicted)[middle], rtol=1e-5)
+
+    def test_lists_tell_the_half_of_the_interval_of_four_in_five(self, rec):
+        top = rec.recommend(k=3)
+        low, high = rec.predict_interval(top["user_id"], top["item_id"])
+        np.testing.assert_allclose((top["score"] - top["error"]).clip(*rec.scale), low, atol=1e-5)
+        np.testing.assert_allclose((top["score"] + top["error"]).clip(*rec.scale), high, atol=1e-5)
+
+    def test_somebody_new_is_as_sure_as_a_user_of_the_same_ratings(self, parts):
+        rec = quick().fit(*parts[:2])
+        row = 3
+        own = rec.ratings.csr[[row]]
+        ratings = dict(zip(rec.item_ids[own.indices], own.data))
+        assert rec.baseline.new_user_spread(own.indices, own.data) == pytest.approx(
+            rec.baseline.user_spread[row], rel=0.02
+        )
+        new = rec.recommend_new(ratings, k=None).set_index("item_id").sort_index()
+        counts, items = np.full(len(new), own.nnz), rec.item_ids.get_indexer(new.index)
+        spread = np.full(len(new), rec.baseline.new_user_spread(own.indices, own.data))
+        features = describe(counts, spread, rec.ratings.item_counts[items], rec.baseline.item_spread[items])
+        np.testing.assert_allclose(new["error"], rec.intervals.half_width(features, new["score"]), rtol=1e-5)
+
+    def test_without_validation_nothing_is_claimed(self, parts, tmp_path):
+        rec = quick(n_epochs=1).fit(parts[0])
+        rec.save(tmp_path)
+        for one in (rec, load(tmp_path)):
+            assert one.intervals is None and "error" not in one.recommend(k=1)
+            with pytest.raises(ValueError, match="fitted without validation ratings"):
+                one.predict_interval([1014], [22])
+        assert quick(n_epochs=1).fit(*parts[:2]).fit(parts[0]).intervals is None
+
+    def test_of_many_validation_ratings_those_of_some_users_are_enough(self, parts, monkeypatch):
+        whole = quick(n_epochs=1, refit=False).fit(*parts[:2])
+        monkeypatch.setattr(saerec.recommender, "MOST_TO_CALIBRATE", len(parts[1]) // 3)
+        some = quick(n_epochs=1, refit=False).fit(*parts[:2])
+        assert np.isfinite(some.intervals.quantiles).all()
+        assert not np.array_equal(some.intervals.coefficients, whole.intervals.coefficients)
+
+
 class TestRecommend:
     def test_what_was_seen_is_never_recommended(self, rec, unrefitted, parts):
         train, valid, _ = parts
@@ -280,7 +341,15 @@ class TestRecommend:
 
     def test_each_user_has_k_ranks_with_falling_scores(self, rec):
         recommended = rec.recommend(k=4)
-        assert list(recommended.columns) == ["user_id", "rank", "item_id", "score", "n_ratings", "because_item_id"]
+        assert list(recommended.columns) == [
+            "user_id",
+            "rank",
+            "item_id",
+            "score",
+            "error",
+            "n_ratings",
+            "because_item_id",
+        ]
         assert recommended["user_id"].tolist() == np.repeat(rec.user_ids, 4).tolist()
         assert recommended["rank"].tolist() == [1, 2, 3, 4] * len(rec.user_ids)
         assert (recommended["score"].to_numpy().reshape(-1, 4) >= rec.scale[0]).all()
@@ -419,7 +488,7 @@ class TestMovies:
             recommended = rec.recommend(k=None, movies=movies)
             assert recommended["item_id"].tolist() == rec.recommend(k=None)["item_id"].tolist()
             columns = ["user_id", "rank"]
-        columns += ["item_id", "score", "n_ratings", "because_item_id", "title", "year", "because_title"]
+        columns += ["item_id", "score", "error", "n_ratings", "because_item_id", "title", "year", "because_title"]
         assert list(recommended.columns) == columns
         titles = {item: f"Film {item}" for item in movies["item_id"]}
         for of, title in [("item_id", "title"), ("because_item_id", "because_title")]:
@@ -432,7 +501,16 @@ class TestMovies:
 
     def test_without_reasons_there_is_no_title_of_them(self, rec, movies):
         recommended = rec.recommend(k=1, movies=movies, because=False)
-        assert list(recommended.columns) == ["user_id", "rank", "item_id", "score", "n_ratings", "title", "year"]
+        assert list(recommended.columns) == [
+            "user_id",
+            "rank",
+            "item_id",
+            "score",
+            "error",
+            "n_ratings",
+            "title",
+            "year",
+        ]
 
 
 class TestRecommendNew:
@@ -558,6 +636,10 @@ class TestSave:
         )
         new = dict(zip(rec.item_ids[[3, 5]], [5.0, 2.0]))
         assert_frame_equal(loaded.recommend_new(new), rec.recommend_new(new), check_exact=True)
+        for mine, theirs in zip(
+            *(one.predict_interval(test["user_id"], test["item_id"], 0.9) for one in (rec, loaded))
+        ):
+            np.testing.assert_array_equal(mine, theirs)
         assert_frame_equal(loaded.history, rec.history.drop(columns="seconds"), check_exact=True)
         assert (loaded.best_epoch, loaded.scale, repr(loaded)) == (rec.best_epoch, rec.scale, repr(rec))
 
