@@ -25,7 +25,10 @@ def save_atomically(path: Path, save: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(path.name + ".part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as files are here; some libraries write for the owner's eyes alone
         save(temporary)
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -33,6 +33,13 @@ def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
     assert order[:2] == ["fsync", "replace"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind")
+def test_it_has_the_permissions_of_a_new_file(tmp_path):
+    (tmp_path / "usual").touch()
+    save_atomically(tmp_path / "a", lambda path: path.write_text("x") and path.chmod(0o600))
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_folder_has_the_checksum_of_its_files(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "folder").mkdir(exist_ok=True)
