@@ -11,6 +11,7 @@ from saerec import metrics
 from saerec.baselines import BiasBaseline
 from saerec.ratings import RatingMatrix, split_ratings
 from saerec.recommender import LAYOUTS, SETTINGS, Recommender
+from saerec.training import DivergedError
 
 # What is tried of each setting, besides the default, in this order.
 VALUES = {
@@ -61,8 +62,8 @@ def tune(
         order (of the tries, from 1); settings (a dict of what differs from the defaults, so that
         ``saerec.Recommender(**tried["settings"][0])`` is the best); valid_rmse and valid_user_rmse, stars; gain, by how
         much valid_rmse is below that of the defaults, stars; gain_error, its standard error, the validation ratings
-        being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. What there was no
-        time for stands last, without errors.
+        being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. After
+        these what diverged, with an infinite error; what there was no time for stands last, without.
     """
     deadline = time.perf_counter() + 60 * minutes
     choices = [(name, value) for name, values in VALUES.items() if name not in fixed for value in values]
@@ -80,7 +81,13 @@ def tune(
         if tries[1:] and start + pace * _work(every) > deadline:
             continue
         recommender = Recommender(**every, rank_by="rating", refit=False, seed=seed)
-        recommender.fit(train, valid, item_features=None if recommender.orientation == "user" else item_features)
+        try:
+            recommender.fit(train, valid, item_features=None if recommender.orientation == "user" else item_features)
+        except DivergedError:
+            if of_default is None:
+                raise
+            tries[-1]["valid_rmse"] = np.inf
+            continue
         predicted = recommender.predict(valid["user_id"], valid["item_id"])
         scores = metrics.scores(valid["rating"], predicted, valid["user_id"])
         squared = (valid["rating"].to_numpy(dtype=float) - predicted) ** 2

@@ -32,7 +32,7 @@ from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
 SPARSE_BELOW = 0.05  # observed share of all cells
-EXPLODED = 100.0  # mean squared error of a batch, units: predictions are as far off as two scales are long
+EXPLODED = 1e6  # mean squared error of a batch, units: 200 times the length of the scale, from where none comes back
 DEAD = 1e-6  # units; what the network says of a column differs by less from row to row
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured

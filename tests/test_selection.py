@@ -114,3 +114,20 @@ def test_folds_must_be_possible(tastes):
     for n_folds in (1, len(tastes) + 1):
         with pytest.raises(ValueError, match="n_folds must be at least 2 and at most the number of ratings"):
             saerec.cross_validate(tastes, n_folds)
+
+
+def test_what_diverges_stands_behind_what_did_not(parts, monkeypatch):
+    fit = saerec.Recommender.fit
+
+    def diverging(self, *data, **options):
+        if self.dropout == 0.7:
+            raise saerec.DivergedError("it diverged")
+        return fit(self, *data, **options)
+
+    monkeypatch.setattr(saerec.Recommender, "fit", diverging)
+    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.7, 0.3)})
+    tried = saerec.tune(*parts[:2], hidden_dims=(4,), **QUICK)
+    assert tried["settings"].iloc[-1] == {"dropout": 0.7} and tried["valid_rmse"].iloc[-1] == np.inf
+    assert np.isfinite(tried["valid_rmse"][:2]).all()
+    with pytest.raises(saerec.DivergedError):
+        saerec.tune(*parts[:2], hidden_dims=(4,), dropout=0.7, **QUICK)
