@@ -48,7 +48,7 @@ def kill_and_compare(
         A file differs from that of the study that ran in peace.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["saerec"])
+    context.set_forkserver_preload(["saerec", "sklearn.linear_model"])  # which fit imports
     draw = random.Random(seed)
 
     def start(at: Path) -> multiprocessing.Process:
