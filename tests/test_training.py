@@ -450,6 +450,13 @@ class TestCheckpoints:
         with pytest.raises(ValueError, match=f"cannot resume from .*: its {name} is"):
             case.fit(model, **options, checkpoint_dir=tmp_path, resume=True)
 
+    def test_a_refit_is_not_gone_on_with_as_something_else(self, case, tmp_path):
+        case.fit(valid=None, last_alone=True, stop_after=3, checkpoint_dir=tmp_path)
+        with pytest.raises(ValueError, match="its last_alone is True, here False"):
+            case.fit(valid=None, checkpoint_dir=tmp_path, resume=True)
+        with pytest.raises(ValueError, match="it is at epoch 3, past 2"):
+            case.fit(valid=None, last_alone=True, stop_after=2, checkpoint_dir=tmp_path, resume=True)
+
     def test_numbers_of_numpy_can_be_resumed(self, case, tmp_path):
         options = {"lr": np.float64(0.01), "weight_decay": np.float32(0.1), "n_epochs": np.int64(2)}
         _, whole = case.fit(checkpoint_dir=tmp_path, **options)
