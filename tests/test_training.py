@@ -568,6 +568,13 @@ class TestWhatGoesWrong:
         with pytest.raises(DivergedError, match=message):
             case.fit(lr=1e8, checkpoint_dir=tmp_path)
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
+    def test_errors_that_are_no_numbers_or_beyond_reason_stop_it_at_once(self, case, value):
+        model = new_model(case.train.n_items)
+        model.output.bias.data[:] = value
+        with pytest.raises(DivergedError, match=r"in epoch 1: it diverged in batch 1, .*; nothing is kept"):
+            case.fit(model)
+
     def test_the_last_good_epoch_is_kept(self, case, tmp_path, monkeypatch):
         expected, _ = case.fit(valid=None, stop_after=3)
         step = saerec.training._train_epoch
