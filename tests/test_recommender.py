@@ -135,7 +135,11 @@ class TestFit:
             quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path)
         monkeypatch.undo()
         assert ("refit" in str(saved[-1])) == (epoch == 11)
+        monkeypatch.setattr(
+            Checkpoints, "save", lambda self, *state: saved.append(self.directory) or save(self, *state)
+        )
         other = quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path, resume=True)
+        assert len(saved) == (10 + max(rec.best_epochs.values())) * len(rec.models)  # no epoch was trained twice
         assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
         for model, same in zip(rec.models.values(), other.models.values()):
             for name, weights in model.state_dict().items():
