@@ -135,7 +135,7 @@ class TestFit:
             quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path)
         monkeypatch.undo()
         assert ("refit" in str(saved[-1])) == (epoch == 11)
-        monkeypatch.setattr(
+        monkeypatch.setattr(Checkpoints, "save", lambda self, *state: saved.append(state) or save(self, *state))
             Checkpoints, "save", lambda self, *state: saved.append(self.directory) or save(self, *state)
         )
         other = quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path, resume=True)
