@@ -136,8 +136,6 @@ class TestFit:
         monkeypatch.undo()
         assert ("refit" in str(saved[-1])) == (epoch == 11)
         monkeypatch.setattr(Checkpoints, "save", lambda self, *state: saved.append(state) or save(self, *state))
-            Checkpoints, "save", lambda self, *state: saved.append(self.directory) or save(self, *state)
-        )
         other = quick(orientation=rec.orientation).fit(*parts[:2], checkpoint_dir=tmp_path, resume=True)
         assert len(saved) == (10 + max(rec.best_epochs.values())) * len(rec.models)  # no epoch was trained twice
         assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
