@@ -450,6 +450,7 @@ def _write_html(notebook: Path) -> None:
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+    from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK_PAGE})],
@@ -459,6 +460,10 @@ def _write_html(notebook: Path) -> None:
         exclude_output_prompt=True,
     )
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # a progress bar becomes one line
+    # Titles and ids may stand in Markdown; tables, which are HTML, come escaped.
+    harmless = SanitizeHTML(sanitized_output_types={"text/markdown"})
+    harmless.safe_output_keys = harmless.safe_output_keys | {"text/html"}
+    exporter.register_preprocessor(harmless, enabled=True)
     html, _ = exporter.from_filename(str(notebook), resources={"style": STYLE.read_text(encoding="utf-8")})
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)

@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
 from saerec import series
@@ -501,3 +501,16 @@ def test_training_parts_are_those_of_the_parameters(movielens):
     assert features is None and settings == {"dropout": 0.2, "seed": 0, "device": "cpu"}
     with pytest.raises(ValueError, match="no notebook has a parameter 'epochs'"):
         series.training_parts(parameters={"epochs": 1})
+
+
+def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
+    hostile = '### User <img src="x" onerror="alert(1)"> & **<script>alert(2)</script>**'
+    cell = new_code_cell("show()", outputs=[new_output("display_data", data={"text/markdown": hostile})])
+    table = pd.DataFrame({"title": ["<b>bold</b>"]}).to_html()
+    cell.outputs.append(new_output("display_data", data={"text/html": table}))
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Title"), cell]), tmp_path / "01_a.ipynb")
+    series._write_html(tmp_path / "01_a.ipynb")
+    page = (tmp_path / "01_a.html").read_text(encoding="utf-8")
+    assert "&lt;img src=" in page and "&lt;script&gt;alert(2)" in page and "<strong>" in page
+    assert "<img src=" not in page and "<script>alert" not in page
+    assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in page and "<h1" in page
