@@ -19,6 +19,7 @@ ORDER = [
     "baselines",
     "lists",
     "model",
+    "distributed",
     "metrics",
     "storage",
     "checkpoints",
@@ -39,6 +40,7 @@ KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
     "torch": {
         "lists",
+        "distributed",
         "checkpoints",
         "model",
         "metrics",

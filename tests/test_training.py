@@ -566,10 +566,10 @@ class TestWhatGoesWrong:
         step = saerec.training._train_epoch
         epochs = iter(range(1, 7))
 
-        def spoiled(model, *rest):
-            step(model, *rest)
+        def spoiled(loss, *rest):
+            step(loss, *rest)
             if next(epochs) == 4:
-                model.output.bias.data[:] = torch.nan
+                loss.model.output.bias.data[:] = torch.nan
 
         monkeypatch.setattr(saerec.training, "_train_epoch", spoiled)
         with pytest.raises(DivergedError, match="stopped in epoch 4: it diverged in the last batch"):
