@@ -1,5 +1,6 @@
 """The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
-recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec verify`` tells whether it holds."""
+train`` trains alone, ``saerec recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec
+verify`` tells whether it holds."""
 
 import argparse
 import sys
@@ -13,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import saerec
-from saerec import fetch, series
+from saerec import distributed, fetch, series, study
 from saerec.recommender import RANKINGS
 from saerec.record import read_record, verify
 from saerec.tables import write_parts
@@ -43,6 +44,19 @@ examples:
   saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """
+
+TRAIN_HELP = """Train on a data set without notebooks: the cut, the split, the training and the scores are those of the
+notebooks 01 to 03. Leaves model/ (for saerec.load), history.csv, scores.csv and checkpoints/ in one folder.
+
+Several processes, on one machine or more, share out the rows of every batch; --out must be a folder that all of them
+see. What stops goes on from the last epoch with --resume, in as many processes as you like.
+
+examples:
+  saerec train --dataset ml-25m --out runs/big -p orientation=user -p rank_by=rating
+  saerec train --dataset ml-25m --out runs/big --resume
+  torchrun --nproc-per-node 4 -m saerec train --dataset ml-25m --out runs/big -p device=cuda
+"""
+TRAINED_BY = ("01_exploration", "02_training")  # the notebooks whose parameters it has
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
 best first. Or write those of all users to a file, part by part.
@@ -108,12 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     fetching.set_defaults(command=_fetch)
 
     run = commands.add_parser("run", help="execute the notebook series", description=RUN_HELP, formatter_class=raw)
-    run.add_argument(
-        "--dataset",
-        default="",
-        metavar="NAME_OR_PATH",
-        help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
-    )
+    _add_dataset(run)
     run.add_argument(
         "--out",
         default="",
@@ -121,14 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the run's folder (default: runs/<dataset> of the project's folder; of the current folder if saerec was "
         "installed)",
     )
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a parameter of the notebooks (their third cell lists them); repeatable; lists with commas",
-    )
+    _add_parameters(run)
     run.add_argument(
         "--only",
         action="append",
@@ -162,6 +164,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     run.set_defaults(command=_run)
 
+    train = commands.add_parser("train", help="train without notebooks", description=TRAIN_HELP, formatter_class=raw)
+    _add_dataset(train)
+    train.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for all that it leaves")
+    _add_parameters(train)
+    train.add_argument("--resume", action="store_true", help="go on with the training that is in the folder")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.set_defaults(command=_train)
+
     recommend = commands.add_parser(
         "recommend", help="print a user's top k", description=RECOMMEND_HELP, formatter_class=raw
     )
@@ -172,7 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument(
         "--min-ratings",
         type=int,
-        default=0,
         metavar="N",
         help="with --out: of users with at least so many training ratings",
     )
@@ -204,6 +213,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        default="",
+        metavar="NAME_OR_PATH",
+        help="a MovieLens folder or zip, or its name in data/, or a CSV or Parquet file (default: ml-latest-small)",
+    )
+
+
+def _add_parameters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the notebooks (their third cell lists them); repeatable; lists with commas",
+    )
+
+
 def _fetch(options: argparse.Namespace) -> None:
     folder = options.to or fetch.default_folder()
     there = fetch.ratings_file(folder / options.name)
@@ -212,14 +241,19 @@ def _fetch(options: argparse.Namespace) -> None:
     print(f"next: saerec run --dataset {path if options.to else options.name}")
 
 
-def _run(options: argparse.Namespace) -> None:
+def _parameters(options: argparse.Namespace) -> dict[str, str]:
+    """What -p gave."""
     pairs = [text.partition("=") for text in options.parameters]
     for name, equals, _ in pairs:
         if not (name and equals):
             raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
+    return {name: value for name, _, value in pairs}
+
+
+def _run(options: argparse.Namespace) -> None:
     names = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
     given = {name: value for name in (*names, "keep") if (value := getattr(options, name)) is not None}
-    given |= {name: value for name, _, value in pairs}
+    given |= _parameters(options)
     dataset = options.dataset
     if options.like:
         if not options.out:
@@ -238,6 +272,16 @@ def _run(options: argparse.Namespace) -> None:
     print(f"done: open {index}")
 
 
+def _train(options: argparse.Namespace) -> None:
+    settings = series.settings(_parameters(options), TRAINED_BY)
+    with distributed.processes(settings["device"]):
+        form = {"resume": options.resume, "progress": not options.quiet}
+        scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)
+    if scores is not None:
+        print(scores.to_string(float_format="{:.4f}".format))
+        print(f"done: {options.out}")
+
+
 def _recommend(options: argparse.Namespace) -> None:
     recommender = saerec.load(series.artefact(options.run, "model"))
     movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
@@ -245,6 +289,8 @@ def _recommend(options: argparse.Namespace) -> None:
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)
         return
+    if options.min_ratings is not None:
+        raise ValueError("--min-ratings is of the lists of all users: it goes with --out, not with --user")
     user = _as_id(options.user, recommender.user_ids)
     with _warnings_in_a_line():
         top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
@@ -270,15 +316,19 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _recommend_to_all(
     options: argparse.Namespace, recommender: saerec.Recommender, movies: pd.DataFrame, rated: pd.DataFrame
 ) -> None:
-    user_ids = recommender.user_ids[recommender.ratings.user_counts >= options.min_ratings]
+    user_ids = recommender.user_ids[recommender.ratings.user_counts >= (options.min_ratings or 0)]
     if user_ids.empty:
         raise ValueError(f"no user has {options.min_ratings:,} training ratings: lower --min-ratings")
     parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))
     movies = movies.convert_dtypes()  # whole numbers stay so where a movie is not among them: all parts are alike
-    settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "seen": rated, "because": False}
-    bar = tqdm(parts, unit="part", disable=len(parts) == 1)
-    with _warnings_in_a_line():
-        write_parts(options.out, (recommender.recommend(part, **settings) for part in bar))
+    settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "because": False}
+    settings["seen"] = recommender.seen_items(rated)
+    with _warnings_in_a_line(), distributed.processes():
+        lists = distributed.in_turns(lambda part: recommender.recommend(part, **settings), parts)
+        if distributed.rank():  # they work, and the first writes
+            list(lists)
+            return
+        write_parts(options.out, tqdm(lists, total=len(parts), unit="part", disable=len(parts) == 1))
     print(f"wrote the lists of {len(user_ids):,} users to {options.out}")
 
 

@@ -28,6 +28,7 @@ ORDER = [
     "original",
     "prediction",
     "recommender",
+    "study",
     "record",
     "page",
     "peers",
