@@ -33,12 +33,30 @@ def train(parts, *, both=False, dropout=0.0, **options) -> tuple[pd.DataFrame, d
     return history.drop(columns="seconds"), {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def work(rank, port, parts, folder, results):
-    """What each of two processes does, started as torchrun starts it."""
+def start(target, *arguments):
+    """Start two processes; the queue of their results."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["saerec"])
+    results = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for rank in (0, 1):
+        context.Process(target=target, args=(rank, port, *arguments, results), daemon=True).start()
+    return results
+
+
+def join(rank, port):
+    """Say what torchrun says to each of its processes."""
     os.environ |= {"TORCHELASTIC_RUN_ID": "test", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     warnings.simplefilter("error")  # of strides, say
+
+
+def work(rank, port, parts, folder, results):
+    """What each of two processes does."""
+    join(rank, port)
     with distributed.processes():
         found = {name: train(parts, **options) for name, options in CASES.items()}
         found["dropout"] = train(parts, batch_size=8, dropout=0.5)
@@ -56,19 +74,8 @@ def work(rank, port, parts, folder, results):
 def found(parts, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("processes")
     train(parts, batch_size=8, checkpoint_dir=folder / "by one", stop_after=2)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["saerec"])
-    results = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [context.Process(target=work, args=(rank, port, parts, folder, results)) for rank in (0, 1)]
-    for process in started:
-        process.start()
-    of_both = dict(results.get(timeout=120) for _ in started)
-    for process in started:
-        process.join()
-    return of_both | {"folder": folder}
+    results = start(work, parts, folder)
+    return dict(results.get(timeout=120) for _ in range(2)) | {"folder": folder}
 
 
 def assert_close(one, other, **tolerance) -> None:
@@ -119,3 +126,21 @@ def test_the_device_is_the_first_that_is_there(monkeypatch, has, expected):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: has[1])
     assert choose_device("auto") == expected
     assert choose_device("cpu") == "cpu" and choose_device("cuda:1") == "cuda:1"
+
+
+def lose_another(rank, port, results):
+    """The second of two processes ends in the middle."""
+    join(rank, port)
+    try:
+        with distributed.processes():
+            distributed.total(1.0)
+            if rank:
+                os._exit(9)
+            distributed.total(1.0)
+    except distributed.LostProcessError as error:
+        results.put(str(error))
+
+
+def test_who_is_left_alone_says_so():
+    results = start(lose_another)
+    assert results.get(timeout=60).startswith("process 0 of 2 has lost another, which failed or was killed")
