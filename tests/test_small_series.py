@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 import saerec
-from saerec import series
+from saerec import series, study
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20], "models": []}
@@ -57,6 +57,14 @@ def test_jupyter_gives_the_same_bits(small_run, tmp_path):
         cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
     assert contents(tmp_path) == contents(small_run)
+
+
+@pytest.mark.series
+def test_training_alone_gives_the_same_bits(small_run, tmp_path):
+    given = {name: value for name, value in SMALL.items() if name in ("n_users", "n_items", "n_epochs", "hidden_dims")}
+    study.train("ml-latest-small", tmp_path, series.settings(given, ["01_exploration", "02_training"]))
+    names = ["history.csv", "scores.csv", "model/recommender.safetensors"]
+    assert contents(tmp_path, names) == contents(small_run, names)
 
 
 @pytest.mark.series
