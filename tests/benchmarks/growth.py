@@ -1,6 +1,6 @@
 """How training grows with ratings, users and items: seconds an epoch, and memory; and ratings larger than memory.
 
-Takes a few minutes on two cores and writes growth.csv and growth.png to the folder --out::
+Takes a few minutes on two cores (of Linux) and writes growth.csv and growth.png to the folder --out::
 
     python tests/benchmarks/growth.py --out /tmp/growth
     python tests/benchmarks/growth.py --out /tmp/growth --share 0.01
@@ -17,7 +17,6 @@ random. Each size is measured in a process of its own. An exponent is the slope 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -71,6 +70,8 @@ def main() -> None:
         table.to_csv(options.out / "growth.csv", index=False)
         draw(table).savefig(options.out / "growth.png", dpi=150)
         print(exponents(table).to_string(float_format="{:.2f}".format))
+        of_rating, of_weight = costs(table)
+        print(f"about {of_rating * 1e6:.1f} s a million ratings and {of_weight * 1e9:.0f} s a billion weights × steps")
         print(f"training with rows written out does {share_of_peak():.0%} of the operations of a plain matrix product")
 
 
@@ -119,18 +120,22 @@ def measure(folder: Path) -> dict[str, float]:
     sample = saerec.RatingMatrix(matrix.csr[some], matrix.user_ids[some], matrix.item_ids)
     history = train(sample, saerec.BiasBaseline(n_sweeps=1).fit(sample))
     seconds = history["seconds"].iloc[0] * matrix.n_ratings / sample.n_ratings
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
-    return {"seconds": round(seconds, 3), "bias_seconds": round(of_biases, 4), "peak_gb": round(peak, 3)}
+    return {"seconds": round(seconds, 3), "bias_seconds": round(of_biases, 4), "peak_gb": round(memory("VmHWM"), 3)}
+
+
+def memory(name: str) -> float:
+    """A line of /proc/self/status (Linux only), GB. What getrusage calls the peak may be that of who started this."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1e6 for line in status if line.startswith(f"{name}:"))
 
 
 def measure_mapped(folder: Path) -> dict[str, float]:
-    """An epoch of all ratings, in files, and the most memory of its own that the process held (Linux only)."""
-    most = [0]
+    """An epoch of all ratings, in files, and the most memory of its own that the process held."""
+    most = [0.0]
 
     def watch() -> None:
         while True:
-            status = Path("/proc/self/status").read_text().splitlines()
-            most[0] = max(most[0], *(int(line.split()[1]) for line in status if line.startswith("RssAnon")))
+            most[0] = max(most[0], memory("RssAnon"))
             time.sleep(0.05)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -141,8 +146,8 @@ def measure_mapped(folder: Path) -> dict[str, float]:
     return {
         "ratings": matrix.n_ratings,
         "files_gb": round(files, 2),
-        "own_memory_before_gb": round(before / 1e6, 2),
-        "own_memory_gb": round(most[0] / 1e6, 2),
+        "own_memory_before_gb": round(before, 2),
+        "own_memory_gb": round(most[0], 2),
         "seconds": round(history["seconds"].iloc[0], 1),
     }
 
@@ -165,6 +170,13 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(slopes).T.rename_axis("exponent of")
 
 
+def costs(table: pd.DataFrame) -> tuple[float, float]:
+    """What an epoch takes for each rating, and for each weight at each step: seconds, by least squares."""
+    weights_and_steps = 2 * table["items"] * UNITS * np.ceil(table["users"] / BATCH)
+    causes = np.column_stack([table["ratings"], weights_and_steps]) / table[["seconds"]].to_numpy()
+    return tuple(np.linalg.lstsq(causes, np.ones(len(table)))[0])  # all relative errors count alike
+
+
 def draw(table: pd.DataFrame) -> plt.Figure:
     """Both measures against what was varied."""
     plots.use_style()
@@ -172,6 +184,8 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     for ax, (name, label) in zip(axes, MEASURES.items()):
         for (sweep, of_sweep), marker in zip(table.groupby("sweep", sort=False), "os^"):
             ax.loglog(of_sweep[sweep], of_sweep[name], marker=marker, label=f"more {sweep}")
+        for kind in ("major", "minor"):
+            getattr(ax.yaxis, f"set_{kind}_formatter")("{x:g}")
         ax.set(xlabel="number of ratings, users or items", ylabel=label)
         ax.legend()
     return figure
