@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-import saerec
+import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, distributed
 from saerec.distributed import choose_device
 
@@ -59,7 +59,10 @@ def work(rank, port, parts, folder, results):
     join(rank, port)
     with distributed.processes():
         found = {name: train(parts, **options) for name, options in CASES.items()}
+        loss, seeds = saerec.training.Loss.forward, set()
+        saerec.training.Loss.forward = lambda *of: seeds.add(torch.initial_seed()) or loss(*of)
         found["dropout"] = train(parts, batch_size=8, dropout=0.5)
+        found["seeds"] = seeds
         found["stopped"] = train(parts, batch_size=8, checkpoint_dir=folder / "by two", stop_after=2)
         found["resumed"] = train(parts, batch_size=8, checkpoint_dir=folder / "by one", resume=True)
         found["turns"] = list(distributed.in_turns(lambda part: (part, distributed.rank()), range(5)))
@@ -94,6 +97,8 @@ def test_two_train_as_one_does(found, parts, name):
 
 def test_with_dropout_each_hides_cells_of_its_own_and_both_agree(found, parts):
     assert_close(found[1]["dropout"], found[0]["dropout"], rtol=0)
+    assert len(found[0]["seeds"]) == len(found[1]["seeds"]) == SETTINGS["n_epochs"]
+    assert not found[0]["seeds"] & found[1]["seeds"]
     difference = found[0]["dropout"][0]["valid_rmse"] - train(parts, batch_size=8, dropout=0.5)[0]["valid_rmse"]
     assert 1e-4 < difference.abs().max() < 0.1
 
