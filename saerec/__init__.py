@@ -17,6 +17,7 @@ Modules, each importing only from those above it:
 - `intervals`: PredictionIntervals, how far a prediction may be off
 - `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
+- `distributed`: which device, and training in several processes
 - `metrics`: masked squared error, rmse, user_rmse, mae
 - `storage`: tensors in files with a checksum, and a trained recommender in one
 - `checkpoints`: what a training leaves to go on from
@@ -25,6 +26,7 @@ Modules, each importing only from those above it:
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `recommender`: Recommender, load
+- `study`: the series' training and scores without notebooks
 - `record`: what a run was made of, and whether it still holds
 - `selection`: tune, cross_validate: what suits your data
 - `page`: one web page with the model inside

@@ -1,6 +1,6 @@
-"""The command line: ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
-recommend`` asks a run for a list, ``saerec page`` makes a web page of it, ``saerec verify`` tells whether it holds,
-``saerec tune`` finds settings for a data set."""
+"""The command line. ``saerec fetch`` downloads MovieLens, ``saerec run`` executes the notebook series on it, ``saerec
+train`` trains alone, ``saerec tune`` finds settings, ``saerec recommend`` asks a run for a list, ``saerec page`` makes
+a web page of it, ``saerec verify`` tells whether it holds."""
 
 import argparse
 import shlex
@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import saerec
-from saerec import fetch, series
+from saerec import distributed, fetch, series, study
 from saerec.recommender import RANKINGS
 from saerec.record import read_record, verify
 from saerec.tables import check_table_name, write_parts
@@ -45,6 +45,19 @@ examples:
   saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """
+
+TRAIN_HELP = """Train on a data set without notebooks: the cut, the split, the training and the scores are those of the
+notebooks 01 to 03. Leaves model/ (for saerec.load), history.csv, scores.csv and checkpoints/ in one folder.
+
+Several processes, on one machine or more, share out the rows of every batch; --out must be a folder that all of them
+see. What stops goes on from the last epoch with --resume, in as many processes as you like.
+
+examples:
+  saerec train --dataset ml-25m --out runs/big -p orientation=user -p rank_by=rating
+  saerec train --dataset ml-25m --out runs/big --resume
+  torchrun --nproc-per-node 4 -m saerec train --dataset ml-25m --out runs/big -p device=cuda
+"""
+TRAINED_BY = ("01_exploration", "02_training")  # the notebooks whose parameters it has
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
 best first. Or write those of all users to a file, part by part.
@@ -150,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     run.set_defaults(command=_run)
 
+    train = commands.add_parser("train", help="train without notebooks", description=TRAIN_HELP, formatter_class=raw)
+    _add_data_options(train)
+    train.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for all that it leaves")
+    train.add_argument("--resume", action="store_true", help="go on with the training that is in the folder")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.set_defaults(command=_train)
+
     recommend = commands.add_parser(
         "recommend", help="print a user's top k", description=RECOMMEND_HELP, formatter_class=raw
     )
@@ -160,7 +180,6 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument(
         "--min-ratings",
         type=int,
-        default=0,
         metavar="N",
         help="with --out: of users with at least so many training ratings",
     )
@@ -271,6 +290,16 @@ def _run(options: argparse.Namespace) -> None:
     print(f"done: open {index}")
 
 
+def _train(options: argparse.Namespace) -> None:
+    settings = series.settings(_data_parameters(options), TRAINED_BY)
+    with distributed.processes(settings["device"]):
+        form = {"resume": options.resume, "progress": not options.quiet}
+        scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)
+    if scores is not None:
+        print(scores.to_string(float_format="{:.4f}".format))
+        print(f"done: {options.out}")
+
+
 def _recommend(options: argparse.Namespace) -> None:
     recommender = saerec.load(series.artefact(options.run, "model"))
     movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
@@ -278,6 +307,8 @@ def _recommend(options: argparse.Namespace) -> None:
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)
         return
+    if options.min_ratings is not None:
+        raise ValueError("--min-ratings is of the lists of all users: it goes with --out, not with --user")
     user = _as_id(options.user, recommender.user_ids)
     with _warnings_in_a_line():
         top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
@@ -306,15 +337,19 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _recommend_to_all(
     options: argparse.Namespace, recommender: saerec.Recommender, movies: pd.DataFrame, rated: pd.DataFrame
 ) -> None:
-    user_ids = recommender.user_ids[recommender.ratings.user_counts >= options.min_ratings]
+    user_ids = recommender.user_ids[recommender.ratings.user_counts >= (options.min_ratings or 0)]
     if user_ids.empty:
         raise ValueError(f"no user has {options.min_ratings:,} training ratings: lower --min-ratings")
     parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))
     movies = movies.convert_dtypes()  # whole numbers stay so where a movie is not among them: all parts are alike
-    settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "seen": rated, "because": False}
-    bar = tqdm(parts, unit="part", disable=len(parts) == 1)
-    with _warnings_in_a_line():
-        write_parts(options.out, (recommender.recommend(part, **settings) for part in bar))
+    settings = {"k": options.k, "rank_by": options.rank_by, "movies": movies, "because": False}
+    settings["seen"] = recommender.seen_items(rated)
+    with _warnings_in_a_line(), distributed.processes():
+        lists = distributed.in_turns(lambda part: recommender.recommend(part, **settings), parts)
+        if distributed.rank():  # they work, and the first writes
+            list(lists)
+            return
+        write_parts(options.out, tqdm(lists, total=len(parts), unit="part", disable=len(parts) == 1))
     print(f"wrote the lists of {len(user_ids):,} users to {options.out}")
 
 

@@ -47,15 +47,23 @@ class BiasBaseline:
         """Fit the mean and the biases to the observed entries of `train`."""
         if self.shrinkage < 0:
             raise ValueError(f"shrinkage must not be negative, but is {self.shrinkage}")
-        rows, cols, ratings = train.coordinates()
-        self.mean = float(ratings.mean(dtype=np.float64))
-        residual = ratings - self.mean
+        self.mean = float(train.csr.data.mean(dtype=np.float64))
         user_bias, item_bias = np.zeros(train.n_users), np.zeros(train.n_items)
         for _ in range(self.n_sweeps):
             if self.items:
-                item_bias = self._shrunk_means(cols, residual - user_bias[rows], train.item_counts)
+                sums = np.zeros(train.n_items)
+                for block in train.blocks():
+                    rows, cols, ratings = train.coordinates(*block)
+                    residual = ratings - self.mean - user_bias[rows]
+                    sums += np.bincount(cols, weights=residual, minlength=train.n_items)
+                item_bias = self._shrunk(sums, train.item_counts)
             if self.users:
-                user_bias = self._shrunk_means(rows, residual - item_bias[cols], train.user_counts)
+                sums = np.zeros(train.n_users)
+                for start, stop in train.blocks():
+                    rows, cols, ratings = train.coordinates(start, stop)
+                    residual = ratings - self.mean - item_bias[cols]
+                    sums[start:stop] = np.bincount(rows - start, weights=residual, minlength=stop - start)
+                user_bias = self._shrunk(sums, train.user_counts)
         self.user_bias, self.item_bias = user_bias.astype(np.float32), item_bias.astype(np.float32)
         return self.measure_spread(train)
 
@@ -72,8 +80,7 @@ class BiasBaseline:
         sums = np.bincount(groups, weights=squared, minlength=len(counts))
         return np.sqrt((sums + SPREAD_SHRINKAGE * self.spread**2) / (counts + SPREAD_SHRINKAGE)).astype(np.float32)
 
-    def _shrunk_means(self, groups: np.ndarray, residual: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        sums = np.bincount(groups, weights=residual, minlength=len(counts))
+    def _shrunk(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return sums / np.maximum(counts + self.shrinkage, TINY)
 
     def predict(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

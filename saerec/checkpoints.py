@@ -157,7 +157,7 @@ class Checkpoints:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 _stored(parameter).copy_(tensors[f"model.{name}"])
-                moments = {"step": tensors[f"step.{name}"]}
+                moments = {"step": tensors[f"step.{name}"].to(parameter.device)}
                 for moment in MOMENTS[1:]:
                     moments[moment] = torch.empty_like(parameter)  # stored as the parameter is
                     _stored(moments[moment]).copy_(tensors[f"{moment}.{name}"])

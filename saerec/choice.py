@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saerec.distributed import choose_device
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
 from saerec.training import epoch_seed, optimizer_and_schedule, threads_for
@@ -28,7 +29,8 @@ class ChoiceModel:
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the rated items.
     n_epochs, batch_size, lr, weight_decay, seed, device
-        As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small.
+        As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small. Among
+        several processes each fits the whole.
 
     Attributes
     ----------
@@ -69,7 +71,7 @@ class ChoiceModel:
             model = self.new_model(ratings.n_items)
             with torch.no_grad():  # training starts at the items' popularity
                 model.output.bias.copy_(torch.from_numpy(np.log1p(ratings.item_counts)))
-            model.to(self.device)
+            model.to(choose_device(self.device))
             n_steps = self.n_epochs * -(-len(rows) // self.batch_size)
             optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
             model.train()
@@ -101,7 +103,7 @@ class ChoiceModel:
 
     def new_user_log_chances(self, cols: np.ndarray) -> np.ndarray:
         """The same for somebody who has rated the items at `cols`: (I,) float32."""
-        chosen = torch.zeros(1, self.ratings.n_items, device=self.device)
+        chosen = torch.zeros(1, self.ratings.n_items, device=choose_device(self.device))
         chosen[0, cols] = 1
         return self._predict(chosen)[0]
 
@@ -113,7 +115,7 @@ class ChoiceModel:
 
     def _chosen(self, rows: np.ndarray) -> Tensor:
         """1 where rated: (B, I) float32."""
-        return torch.from_numpy(self.ratings.dense(rows)[1]).to(self.device, torch.float32)
+        return torch.from_numpy(self.ratings.dense(rows)[1]).to(choose_device(self.device), torch.float32)
 
 
 def _scaled(chosen: Tensor) -> Tensor:

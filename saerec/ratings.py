@@ -1,14 +1,19 @@
 """Ratings as a sparse matrix with ids, the study's cut, and the splits. Knows no torch and no MovieLens."""
 
+import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from saerec.validation import (
+    DataError,
     IdTypeError,
     NothingLeftError,
     UnknownIdError,
@@ -17,6 +22,9 @@ from saerec.validation import (
     duplicate_error,
     kind_of_ids,
 )
+
+BLOCK = 2**22  # ratings that are worked on at a time
+CSR_PARTS = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +114,10 @@ class RatingMatrix:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """Ratings of each item: ndarray of shape (I,), int64."""
-        return np.bincount(self.csr.indices, minlength=self.n_items)
+        counts = np.zeros(self.n_items, dtype=np.int64)
+        for start in range(0, self.n_ratings, BLOCK):  # numpy would copy all indices to count them
+            counts += np.bincount(self.csr.indices[start : start + BLOCK], minlength=self.n_items)
+        return counts
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -148,9 +159,55 @@ class RatingMatrix:
         """The same ratings with a row for every item: users and items, and their ids, change places."""
         return RatingMatrix(self.csr.T.tocsr(), self.item_ids, self.user_ids)
 
-    def coordinates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, columns and ratings of the observed entries, in row order: three ndarrays of shape (n_ratings,)."""
-        return np.repeat(np.arange(self.n_users), self.user_counts), self.csr.indices, self.csr.data
+    def coordinates(self, start: int = 0, stop: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, columns and ratings of the observed entries, in row order: three ndarrays of shape (n_ratings,).
+
+        Of the rows from `start` to before `stop`, if they are given.
+        """
+        stop = self.n_users if stop is None else stop
+        rows = np.repeat(np.arange(start, stop), self.user_counts[start:stop])
+        here = slice(self.csr.indptr[start], self.csr.indptr[stop])
+        return rows, self.csr.indices[here], self.csr.data[here]
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Starts and stops of successive rows that hold about `BLOCK` ratings together: what is worked on at a time."""
+        n_blocks = max(1, -(-self.n_ratings // BLOCK))
+        ends = np.searchsorted(self.csr.indptr, np.arange(1, n_blocks) * BLOCK)
+        return list(pairwise(np.unique([0, *ends, self.n_users]).tolist()))
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write ``data.npy``, ``indices.npy``, ``indptr.npy`` and the ids to `folder`, which is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in CSR_PARTS:
+            np.save(folder / f"{part}.npy", getattr(self.csr, part))
+        for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
+            (folder / f"{name}.json").write_text(json.dumps(ids.tolist(), ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike, *, mmap: bool = True) -> "RatingMatrix":
+        """What `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+        mmap : bool
+            Whether the ratings stay on disk: the operating system reads what is asked for, and forgets it when it needs
+            the room, so there can be more of them than fit into memory.
+
+        Raises
+        ------
+        FileNotFoundError
+        DataError
+            The files do not fit together.
+        """
+        folder = Path(folder)
+        parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in CSR_PARTS]
+        ids = [pd.Index(json.loads((folder / f"{name}.json").read_text("utf-8"))) for name in ("user_ids", "item_ids")]
+        try:
+            return cls(sparse.csr_array(tuple(parts), shape=tuple(map(len, ids))), *ids)
+        except ValueError as error:
+            raise DataError(f"{folder} holds no ratings that saerec wrote: {error}") from error
 
     def dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A few rows written out, (B, I): ratings, float32, 0 where unobserved, and which are observed, bool."""

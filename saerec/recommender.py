@@ -3,7 +3,7 @@
 import inspect
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import sparse
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
+from saerec.distributed import choose_device
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
@@ -79,7 +80,8 @@ class Recommender:
     seed : int
         Same data, settings and seed give the same bits on the same machine.
     device : str
-        Where torch computes.
+        Where torch computes: "cpu", "cuda", "mps", or "auto", the first that is there of CUDA, MPS and CPU. What is
+        saved from one loads on any other.
 
     Attributes
     ----------
@@ -476,7 +478,7 @@ class Recommender:
         k: int | None = 10,
         *,
         rank_by: str | None = None,
-        seen: pd.DataFrame | Iterable[pd.DataFrame] = (),
+        seen: pd.DataFrame | Iterable[pd.DataFrame] | sparse.csr_array = (),
         movies: pd.DataFrame | None = None,
         because: bool = True,
     ) -> pd.DataFrame:
@@ -490,7 +492,7 @@ class Recommender:
             None: all unseen items. A user with fewer unseen items gets these, and a warning says so.
         rank_by : {"both", "rating", "popularity"}, optional
             What the best are: see the class. Left out: as the recommender was made.
-        seen : DataFrame or several
+        seen : DataFrame or several, or what `seen_items` made of them
             More (user_id, item_id) pairs never to recommend, such as the test ratings. All ratings given to `fit` are
             seen.
         movies : DataFrame, optional
@@ -529,7 +531,7 @@ class Recommender:
                 f"({len(self.user_ids):,} users, for example {self.user_ids[:1].tolist()[0]!r}); for somebody "
                 "new there is recommend_new"
             )
-        seen_items = self._seen_items([seen] if isinstance(seen, pd.DataFrame) else seen)
+        seen_items = seen if isinstance(seen, sparse.csr_array) else self.seen_items(seen)
         lists, lengths = [], []
         for start in range(0, max(len(rows), 1), USERS_AT_A_TIME):  # of nobody: the columns alone
             chunk = rows[start : start + USERS_AT_A_TIME]
@@ -540,7 +542,7 @@ class Recommender:
             of_chunk.insert(0, "user_id", self.user_ids[np.repeat(chunk, length)])
             lists.append(of_chunk)
             lengths.append(length)
-        _warn_of_short_lists(np.concatenate(lengths), [f"user {user_id}" for user_id in user_ids], k)
+        _warn_of_short_lists(np.concatenate(lengths), lambda place: f"user {user_ids[place]}", k)
         return _with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
@@ -601,7 +603,7 @@ class Recommender:
         chances = None if log_chances is None else log_chances[None]
         spread = np.array([self.baseline.new_user_spread(cols, values)])
         found, length = self._lists(scores[None], chances, spread, rated, rated, k, rank_by, because)
-        _warn_of_short_lists(length, ["somebody new"], k)
+        _warn_of_short_lists(length, lambda _: "somebody new", k)
         return _with_titles(found, movies)
 
     def explain(self, user_id, item_id) -> pd.DataFrame:
@@ -656,10 +658,10 @@ class Recommender:
         other = log_chances if rank_by == "both" else np.log1p(self.ratings.item_counts) / 2
         return scores / self.ratings.unit + other
 
-    def _seen_items(self, frames: Iterable[pd.DataFrame]) -> sparse.csr_array:
-        """What nobody is recommended again: stored where seen, (U, I)."""
-        pairs = [self.seen.coordinates()[:2]]
-        for frame in frames:
+    def seen_items(self, seen: pd.DataFrame | Iterable[pd.DataFrame] = ()) -> sparse.csr_array:
+        """What nobody is recommended, stored where seen, (U, I): made once for many calls of `recommend`."""
+        pairs = [self._fitted().seen.coordinates()[:2]]
+        for frame in [seen] if isinstance(seen, pd.DataFrame) else seen:
             rows, cols = self.ratings.positions(frame["user_id"], frame["item_id"])
             known = (rows >= 0) & (cols >= 0)
             pairs.append((rows[known], cols[known]))
@@ -741,7 +743,7 @@ class Recommender:
 
 
 def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
-    """The recommender that `Recommender.save` wrote to `directory`.
+    """The recommender that `Recommender.save` wrote to `directory`, on whatever device; here it computes on `device`.
 
     Raises
     ------
@@ -824,7 +826,7 @@ def _with_weights(model: SAE, name: str, weights: Mapping[str, Mapping[str, torc
     if not fits(weights[name], model.state_dict()):
         raise ValueError(f"the weights of {name!r} are not those of its parameters")
     model.load_state_dict(weights[name], assign=True)
-    return model.to(device)
+    return model.to(choose_device(device))
 
 
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
@@ -832,11 +834,11 @@ def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
 
 
-def _warn_of_short_lists(lengths: np.ndarray, people: list[str], k: int | None) -> None:
+def _warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int | None) -> None:
     short = np.flatnonzero(lengths < (k or 0))
     if len(short):
         more = f", and {len(short) - 1:,} more have less than {k}" if len(short) > 1 else ""
-        text = f"{people[short[0]]} has only {lengths[short[0]]} unseen items{more}, so the list is shorter than k={k}"
+        text = f"{name(short[0])} has only {lengths[short[0]]} unseen items{more}, so the list is shorter than k={k}"
         warnings.warn(text, stacklevel=3)
 
 

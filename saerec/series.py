@@ -152,6 +152,24 @@ def parameters_of(notebook: Path) -> dict[str, object]:
     return {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(notebook)).items()}
 
 
+def settings(given: Mapping[str, object], notebooks: Iterable[str]) -> dict[str, object]:
+    """All parameters of some notebooks: as they are given, otherwise as they declare them.
+
+    Raises
+    ------
+    ValueError
+        A parameter that none of them has, or of the wrong type.
+    """
+    declared = {notebook: parameters_of(notebook) for notebook in _choose(list(notebooks))}
+    defaults = {name: default for parameters in declared.values() for name, default in parameters.items()}
+    for name in ("dataset", "out", "resume"):
+        del defaults[name]
+    for name in given:
+        if name not in defaults:
+            raise ValueError(f"there is no parameter {name!r} here; there are {', '.join(sorted(defaults))}")
+    return defaults | _typed(given, declared)
+
+
 def run(
     dataset: str | os.PathLike = "",
     out: str | os.PathLike = "",

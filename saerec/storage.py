@@ -23,11 +23,10 @@ from torch import Tensor
 from saerec.baselines import BiasBaseline
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
-from saerec.ratings import RatingMatrix
+from saerec.ratings import CSR_PARTS, RatingMatrix
 
 FORMAT = 2  # of what is written; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
-CSR_PARTS = ("data", "indices", "indptr")
 
 
 class DamagedFileError(ValueError):

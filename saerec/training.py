@@ -23,10 +23,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from saerec import distributed
 from saerec.baselines import BiasBaseline
 from saerec.checkpoints import Checkpoints
+from saerec.distributed import choose_device
 from saerec.files import one_writer
-from saerec.metrics import rmse
 from saerec.model import SAE, TwoEncoderSAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 
@@ -68,7 +69,7 @@ class Cells:
         return written_out.view(-1, n_cols)
 
     def to(self, device: str) -> "Cells":
-        """The same elsewhere."""
+        """The same on a device."""
         return Cells(self.starts.to(device), self.cols.to(device))
 
 
@@ -104,8 +105,10 @@ class RatingRows:
         What the network reads of each row besides its ratings.
     sparse : bool, optional
         Whether the first layer reads, and the last writes, observed cells alone, instead of rows written out. The
-        results are the same but for rounding. Left out: if fewer than `SPARSE_BELOW` of all cells are observed.
+        results are the same but for rounding. Left out: if fewer than `SPARSE_BELOW` of all cells are observed, and
+        not on Apple's MPS, for which torch has no such operations.
     device : str
+        "auto": see `saerec.distributed.choose_device`.
     """
 
     def __init__(
@@ -122,29 +125,51 @@ class RatingRows:
         self.baseline = baseline
         self.mask_weight = mask_weight
         self.features = np.zeros((ratings.n_users, 0), dtype=np.float32) if features is None else features
-        self.sparse = ratings.density < SPARSE_BELOW if sparse is None else sparse
-        self.device = device
+        self.device = choose_device(device)
+        self.sparse = reads_observed_cells(ratings.density, sparse, self.device)
         self.unit = ratings.unit
-        rows, cols, values = ratings.coordinates()
-        deviations = (values - self.offset(rows, cols)) / np.float32(self.unit)
-        self._deviations = torch.from_numpy(deviations).to(device)
 
     def offset(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """What the baseline says of cells: float32, stars."""
         return np.float32(0) if self.baseline is None else self.baseline.predict(rows, cols)
 
-    def known(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Where the network has a say: bool. Everywhere, if there is no baseline."""
-        if self.baseline is None:
-            return np.ones(np.broadcast_shapes(rows.shape, cols.shape), dtype=bool)
-        return (self.ratings.user_counts[rows] > 0) & (self.ratings.item_counts[cols] > 0)
+    def deviations(self, rows: np.ndarray, cols: np.ndarray, values: np.ndarray) -> Tensor:
+        """Ratings of cells less what the baseline says: (N,) float32, units."""
+        return torch.from_numpy((values - self.offset(rows, cols)) / np.float32(self.unit)).to(self.device)
+
+    def says(self, outputs: np.ndarray, rated: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """What the network adds to the baseline, stars: nothing, if there is one, in rows and columns without ratings.
+
+        Parameters
+        ----------
+        outputs : ndarray, units
+        rated : ndarray, bool
+            Of each output, whether its row has a rating.
+        cols : ndarray, int
+            Of each, its column; all three broadcast.
+        """
+        stars = np.float32(self.unit) * outputs
+        if self.baseline is not None:
+            stars *= rated & (self.ratings.item_counts[cols] > 0)
+        return stars
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The rows at these positions."""
         cells, stored = cells_of(self.ratings, rows)
-        stored = stored.to(self.device)
+        values = self.ratings.csr.data[stored.numpy()]
+        deviations = self.deviations(np.repeat(rows, self.ratings.user_counts[rows]), cells.cols.numpy(), values)
         features = torch.from_numpy(self.features[rows]).to(self.device)
-        return Batch(cells.to(self.device), self._deviations[stored], features, rows, stored)
+        return Batch(cells.to(self.device), deviations, features, rows, stored.to(self.device))
+
+    def sample(self, rows: np.ndarray, every: int) -> tuple[Batch, Tensor]:
+        """Of these rows every so many-th rating, the first included: the rows it takes, and places among theirs."""
+        ends = np.cumsum(self.ratings.user_counts[rows])
+        places = np.arange(0, ends[-1], every)
+        of_all, of_taken = np.unique(np.searchsorted(ends, places, side="right"), return_inverse=True)
+        batch = self.batch(rows[of_all])
+        before = (ends - self.ratings.user_counts[rows])[of_all]  # ratings of rows before each
+        starts = np.cumsum(self.ratings.user_counts[rows[of_all]]) - self.ratings.user_counts[rows[of_all]]
+        return batch, torch.from_numpy(places + (starts - before)[of_taken]).to(self.device)
 
     def ends(self, model: SAE, batch: Batch, input_dropout: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """What the outputs are products of: the rows' codes, (B, H), and output weights, (I, H), and bias, (I,).
@@ -185,18 +210,13 @@ class RatingRows:
         cols = np.arange(self.ratings.n_items)
         if offset is None:
             offset = self.offset(batch.rows[:, None], cols)
-        written *= np.float32(self.unit)
-        if self.baseline is not None:
-            written[(batch.cells.starts.diff() == 0).cpu().numpy()] = 0
-            written[:, self.ratings.item_counts == 0] = 0
-        written += offset
-        return written
+        rated = (batch.cells.starts.diff() > 0).cpu().numpy()[:, None]
+        return self.says(written, rated, cols) + offset
 
-    def rmse(self, ratings: RatingMatrix, outputs: np.ndarray) -> float:
-        """The error of what the network wrote for all of `ratings`, in their order: stars, predictions clipped."""
-        rows, cols, values = ratings.coordinates()
-        deviation = np.where(self.known(rows, cols), np.float32(self.unit) * outputs, np.float32(0))
-        return rmse(values, (self.offset(rows, cols) + deviation).clip(*self.ratings.scale))
+    def squared_error(self, rows: np.ndarray, cols: np.ndarray, values: np.ndarray, outputs: np.ndarray) -> float:
+        """The sum over cells and their ratings of the squared errors of what the network wrote: stars², clipped."""
+        predicted = self.offset(rows, cols) + self.says(outputs, self.ratings.user_counts[rows] > 0, cols)
+        return float(np.square(predicted.clip(*self.ratings.scale).astype(np.float64) - values).sum())
 
     def _rows(self, batch: Batch, values: Tensor) -> Tensor:
         write = batch.cells.csr if self.sparse else batch.cells.dense
@@ -205,6 +225,8 @@ class RatingRows:
 
 class TwoSidedRatings(RatingRows):
     """The same for a `TwoEncoderSAE`, which reads the rows and the columns: a cell hidden in one is so in the other.
+
+    Every step reads all columns, so all ratings are held in memory, twice: by row and by column.
 
     Parameters
     ----------
@@ -218,6 +240,7 @@ class TwoSidedRatings(RatingRows):
         self, ratings: RatingMatrix, baseline: BiasBaseline | None, *, features: np.ndarray | None = None, **options
     ):
         super().__init__(ratings, baseline, **options)
+        self._deviations = self.deviations(*ratings.coordinates())
         stored = np.arange(ratings.n_ratings), ratings.csr.indices, ratings.csr.indptr
         by_col = csr_array(stored, shape=ratings.shape).T.tocsr()
         starts, rows, order = (
@@ -248,16 +271,23 @@ class TwoSidedRatings(RatingRows):
         return model.as_sae(self._items(self._deviations + self.mask_weight), self._col_features)
 
     def _items(self, values: Tensor) -> Tensor:
-        """The columns as rows: (I, U), CSR."""
-        return self._columns.csr(values[self._order], self.ratings.n_users)
+        """The columns as rows: (I, U), CSR where that can be."""
+        write = self._columns.dense if self.device == "mps" else self._columns.csr
+        return write(values[self._order], self.ratings.n_users)
+
+
+def reads_observed_cells(density: float, sparse: bool | None, device: str) -> bool:
+    """Whether a training reads and writes observed cells alone: see `RatingRows`."""
+    if sparse and device == "mps":
+        raise ValueError("sparse=True is not for device='mps': leave it out, or take the CPU")
+    return density < SPARSE_BELOW and device != "mps" if sparse is None else sparse
 
 
 def cells_of(ratings: RatingMatrix, rows: np.ndarray) -> tuple[Cells, Tensor]:
     """The observed cells of some rows, and where among all ratings each is stored, (N,) int64."""
-    indptr = ratings.csr.indptr.astype(np.int64, copy=False)
     ends = np.cumsum(ratings.user_counts[rows])
     starts = np.concatenate([[0], ends])
-    stored = np.repeat(indptr[rows] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+    stored = np.repeat(ratings.csr.indptr[rows] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
     cols = ratings.csr.indices[stored].astype(np.int64, copy=False)
     return Cells(torch.from_numpy(starts), torch.from_numpy(cols)), torch.from_numpy(stored)
 
@@ -298,6 +328,11 @@ def fit(
     its row without it, and the mean of these leave-one-out errors is added to the output biases of the weights that are
     kept of an epoch. Training itself goes on without it.
 
+    Among the processes of ``torchrun`` (`saerec.distributed.processes`) the rows of each batch are shared out, and the
+    gradient is that of the whole batch. But for rounding, without dropout, the result does not depend on their number;
+    with dropout each process draws for its own rows, so for each number it is another. The first process writes the
+    checkpoints, and all go on from them, which may be fewer or more than before.
+
     Parameters
     ----------
     model : SAE or TwoEncoderSAE
@@ -327,6 +362,8 @@ def fit(
     seed : int
         Of the order of rows and of dropout. torch's global generator is left as it was.
     device : str
+        Where torch computes; "auto": see `saerec.distributed.choose_device`. In 32 bits: TF32 and bfloat16 are not
+        used. The weights end there. The promise of equal bits holds for the CPU.
     checkpoint_dir : path, optional
         Gets the weights of every epoch and what it takes to go on: `saerec.checkpoints.Checkpoints`. Those already
         there are removed, unless resuming. Nobody else can train there at the same time.
@@ -381,7 +418,9 @@ def fit(
     settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
     settings["features"] = None if features is None else _fingerprint(features)
     settings["last_alone"] = last_alone
-    settings["sparse"] = train.density < SPARSE_BELOW if sparse is None else sparse  # says how the moments are stored
+    device = choose_device(device)
+    # Says how the moments are stored.
+    settings["sparse"] = sparse = reads_observed_cells(train.density, sparse, device)
     kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
     data = kind(train, baseline, mask_weight=mask_weight, features=features, sparse=sparse, device=device)
     rows = np.flatnonzero(train.user_counts)
@@ -396,16 +435,19 @@ def fit(
     checkpoints = None if checkpoint_dir is None else Checkpoints(Path(checkpoint_dir), settings, keep)
     last_epoch = stop_after or n_epochs
     done, history, best = 0, [], None  # best: the best epoch so far, and its weights
-    with nullcontext() if checkpoints is None else one_writer(checkpoints.directory):
+    writes = checkpoints is not None and distributed.rank() == 0
+    with one_writer(checkpoints.directory) if writes else nullcontext():
         if resume:
             done, history, best = checkpoints.resume(model, optimizer, scheduler)
             if done > last_epoch:
                 raise ValueError(f"cannot resume from {checkpoint_dir}: it is at epoch {done}, past {last_epoch}")
-        if checkpoints is not None:
+            distributed.wait_for_all()  # to have read
+        if writes:
             if not done:
                 checkpoints.clear()
             checkpoints.check_space(model, last_epoch - done)
-        bar = tqdm(total=last_epoch, initial=done, unit="epoch", disable=not progress)
+        loss = distributed.with_summed_gradients(Loss(model, data, input_dropout))
+        bar = tqdm(total=last_epoch, initial=done, unit="epoch", disable=not progress or distributed.rank() > 0)
         with bar, threads_for(model, batch_size):
             for epoch in range(done + 1, last_epoch + 1):
                 if patience and best and epoch - 1 - best[0] >= patience:
@@ -415,7 +457,7 @@ def fit(
                     with torch.random.fork_rng():
                         # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same.
                         torch.manual_seed(epoch_seed(seed, epoch))
-                        _train_epoch(model, data, rows, optimizer, scheduler, batch_size, input_dropout)
+                        _train_epoch(loss, train.user_counts, rows, optimizer, scheduler, batch_size)
                     weights, errors = None, {}
                     if epoch == last_epoch or not last_alone:
                         train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size, epoch)
@@ -427,7 +469,7 @@ def fit(
                             weights[model.bias_name] += unseen_error
                         if is_best:
                             best = epoch, weights
-                    if checkpoints is not None:
+                    if writes:
                         checkpoints.save(epoch, model, optimizer, scheduler, history, weights, best)
                 shown = {name: f"{error:.4f}" for name, error in errors.items() if not math.isnan(error)}
                 bar.set_postfix(shown, refresh=False)
@@ -457,24 +499,43 @@ def best_epoch(history: pd.DataFrame) -> int:
     return int(history.loc[history["valid_rmse"].idxmin(), "epoch"])
 
 
+class Loss(nn.Module):
+    """The mean squared error of some rows' observed cells; as a module, for that is what gradients are summed of."""
+
+    def __init__(self, model: nn.Module, data: RatingRows, input_dropout: float):
+        super().__init__()
+        self.model, self.data, self.input_dropout = model, data, input_dropout
+
+    def forward(self, rows: np.ndarray) -> Tensor:
+        """Of the rows at these positions: (), units²."""
+        batch = self.data.batch(rows)
+        (written,) = self.data.outputs(self.model, batch, batch.cells, input_dropout=self.input_dropout)
+        return (written - batch.deviations).square().mean()  # in units: AdamW's eps is as small on any scale
+
+
 def _train_epoch(
-    model: nn.Module,
-    data: RatingRows,
+    loss_of: nn.Module,
+    counts: np.ndarray,
     rows: np.ndarray,
     optimizer: Optimizer,
     scheduler: LRScheduler,
     batch_size: int,
-    input_dropout: float,
 ) -> None:
-    model.train()
-    order = rows[torch.randperm(len(rows)).numpy()]
+    loss_of.train()
+    order = rows[torch.randperm(len(rows)).numpy()]  # the same in every process
+    if distributed.rank():
+        torch.manual_seed(torch.initial_seed() + distributed.rank())  # what each hides is not
     for start in range(0, len(order), batch_size):
-        batch = data.batch(order[start : start + batch_size])
-        (written,) = data.outputs(model, batch, batch.cells, input_dropout=input_dropout)
-        loss = (written - batch.deviations).square().mean()  # in units: AdamW's eps is as small on any scale
-        if not loss.item() < EXPLODED:
+        batch = order[start : start + batch_size]
+        own = distributed.share(batch)
+        # The gradients' mean over the processes is the batch's, if each counts as its cells do. Who has no row takes
+        # one for nothing, for all must come.
+        weight = distributed.size() * counts[own].sum() / counts[batch].sum()
+        loss = loss_of(own if len(own) else batch[:1]) * weight
+        (error,) = distributed.total(loss.item() / distributed.size())
+        if not error < EXPLODED:
             raise DivergedError(
-                f"it diverged in batch {start // batch_size + 1}, where the mean squared error is {loss.item():.3g} "
+                f"it diverged in batch {start // batch_size + 1}, where the mean squared error is {error:.3g} "
                 f"units; try a lower lr than {optimizer.defaults['lr']:g} or more weight_decay"
             )
         optimizer.zero_grad()
@@ -489,33 +550,42 @@ def _evaluate(
 ) -> tuple[float, float, float]:
     """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
     model.eval()
-    matrices = [data.ratings] if valid is None else [data.ratings, valid]
-    written: list[list] = [[] for _ in matrices]
-    left_out = []  # rating - output, units
-    every = -(-data.ratings.n_ratings // N_LEFT_OUT)
-    for start in range(0, data.ratings.n_users, batch_size):
-        rows = np.arange(start, min(start + batch_size, data.ratings.n_users))
-        batch = data.batch(rows)
-        sample = torch.arange(0, len(batch.deviations), every)
-        left_out.append(batch.deviations[sample] - data.left_out(model, batch, sample))
-        places = [cells_of(matrix, rows)[0].to(data.device) for matrix in matrices]
-        for of_matrix, outputs in zip(written, data.outputs(model, batch, *places)):
-            of_matrix.append(outputs.cpu())
-    unseen_error = torch.cat(left_out).double().mean().item()
+    ratings = data.ratings
+    starts = distributed.share(np.arange(0, ratings.n_users, batch_size))
+    blocks = [(start, min(start + batch_size, ratings.n_users)) for start in starts.tolist()]
+    every = -(-ratings.n_ratings // N_LEFT_OUT)
+    left_out = [torch.zeros(0)]  # rating - output, units
+    for block in blocks:
+        if ratings.user_counts[slice(*block)].any():
+            batch, sample = data.sample(np.arange(*block), every)
+            left_out.append((batch.deviations[sample] - data.left_out(model, batch, sample)).cpu())
+    left_out = torch.cat(left_out).double()
+    sum_left_out, n_left_out = distributed.total(left_out.sum().item(), len(left_out))
+    unseen_error = sum_left_out / n_left_out
     if not math.isfinite(unseen_error):
         raise DivergedError("it diverged in the last batch: try a lower lr or more weight_decay")
-    errors = [math.nan, math.nan]  # without validation ratings
-    for i, (matrix, of_matrix) in enumerate(zip(matrices, written)):
-        outputs = torch.cat(of_matrix).numpy()
-        if not i and _is_dead(matrix.csr.indices[:N_LOOKED_AT], outputs[:N_LOOKED_AT]):
-            warnings.warn(
-                f"after epoch {epoch} the network says the same of every row, so it has learnt nothing from them: "
-                "try less weight_decay, or another lr",
-                stacklevel=3,
-            )
-        if matrix.n_ratings:
-            errors[i] = data.rmse(matrix, outputs + np.float32(unseen_error))
-    return *errors, unseen_error
+    matrices = [ratings] if valid is None else [ratings, valid]
+    squared_errors = [0.0] * len(matrices)
+    looked_at, n_looked_at = [], 0
+    for block in blocks:
+        batch = data.batch(np.arange(*block))
+        places = [batch.cells, *(cells_of(matrix, batch.rows)[0].to(data.device) for matrix in matrices[1:])]
+        for i, (matrix, outputs) in enumerate(zip(matrices, data.outputs(model, batch, *places))):
+            outputs = outputs.cpu().numpy()
+            cells = matrix.coordinates(*block)
+            squared_errors[i] += data.squared_error(*cells, outputs + np.float32(unseen_error))
+            if i == 0 and n_looked_at < N_LOOKED_AT:
+                looked_at.append((cells[1], outputs))
+                n_looked_at += len(outputs)
+    if looked_at and _is_dead(*map(np.concatenate, zip(*looked_at))):
+        warnings.warn(
+            f"after epoch {epoch} the network says the same of every row, so it has learnt nothing from them: "
+            "try less weight_decay, or another lr",
+            stacklevel=3,
+        )
+    squared_errors = distributed.total(*squared_errors)
+    errors = [math.sqrt(e / m.n_ratings) if m.n_ratings else math.nan for e, m in zip(squared_errors, matrices)]
+    return errors[0], errors[1] if valid is not None else math.nan, unseen_error
 
 
 def _is_dead(cols: np.ndarray, outputs: np.ndarray) -> bool:
@@ -582,7 +652,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 def _fingerprint(*arrays: np.ndarray) -> int:
     checksum = 0
     for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)  # without a copy
     return checksum
 
 

@@ -20,6 +20,7 @@ ORDER = [
     "intervals",
     "lists",
     "model",
+    "distributed",
     "metrics",
     "storage",
     "checkpoints",
@@ -28,6 +29,7 @@ ORDER = [
     "original",
     "prediction",
     "recommender",
+    "study",
     "record",
     "selection",
     "page",
@@ -41,6 +43,7 @@ KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
 ALONE = {
     "torch": {
         "lists",
+        "distributed",
         "checkpoints",
         "model",
         "metrics",

@@ -64,6 +64,7 @@ def test_the_lists_of_all_users_are_written_part_by_part(run, tmp_path, monkeypa
         (["--out", "top10.csv", "--min-ratings", "99"], "no user has 99 training ratings: lower --min-ratings"),
         (["--user", "99"], "user 99 was not in the data"),
         (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
+        (["--user", "105", "--min-ratings", "3"], "--min-ratings is of the lists of all users: it goes with --out"),
         (["--user", "105", "-k", "0"], "k must be a whole number of at least 1, not 0"),
     ],
 )
@@ -71,6 +72,39 @@ def test_a_bad_request_is_one_line_and_exit_1(run, capsys, arguments, message):
     assert main(["recommend", "--run", str(run), *arguments]) == 1
     output = capsys.readouterr()
     assert output.out == "" and output.err.startswith(f"saerec: {message}") and output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("epochs=3", "there is no parameter 'epochs' here; there are batch_size, device"),
+        ("dataset=ml-1m", "there is no parameter 'dataset' here"),
+        ("n_epochs=many", "the parameter n_epochs is of type int"),
+        ("n_epochs", "-p takes NAME=VALUE, not 'n_epochs'"),
+    ],
+)
+def test_training_with_parameters_that_are_none_is_one_line_and_exit_1(tmp_path, capsys, parameter, message):
+    assert main(["train", "--out", str(tmp_path / "new"), "-p", parameter]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith(f"saerec: {message}") and output.err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(20 * 30)[:300]
+    ratings = pd.DataFrame({"customer": cells // 30, "item_id": cells % 30, "rating": rng.integers(1, 6, 300)})
+    ratings.to_csv(tmp_path / "shop.csv", index=False)
+    arguments = ["train", "--dataset", str(tmp_path / "shop.csv"), "--out", str(tmp_path / "run"), "--quiet"]
+    arguments += ["-p", "user=customer", "-p", "n_epochs=2", "-p", "hidden_dims=4", "-p", "keep=best"]
+    written = []
+    for more in ([], ["--resume"]):
+        assert main([*arguments, *more]) == 0
+        assert "regularised biases" in capsys.readouterr().out
+        written.append([(tmp_path / "run" / name).read_bytes() for name in ("history.csv", "scores.csv")])
+    assert written[0] == written[1]
+    assert saerec.load(tmp_path / "run" / "model").ratings.n_ratings == 240
+    assert len(list((tmp_path / "run" / "checkpoints").glob("epoch_*"))) == 1
 
 
 def test_an_unknown_run_is_one_line_and_exit_1(tmp_path, capsys):
@@ -228,7 +262,7 @@ def test_a_bad_tune_is_refused_before_anything_is_trained(shop, monkeypatch, cap
     assert error.startswith(f"saerec: {message}") and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["fetch", "run", "recommend", "page", "verify", "tune"])
+@pytest.mark.parametrize("command", ["fetch", "run", "train", "recommend", "page", "verify", "tune"])
 def test_help_is_worth_reading(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -42,13 +42,23 @@ class Case:
         return ratings.indices, ratings.data
 
 
-@pytest.fixture(scope="module")
-def by_user(parts) -> Case:
-    return Case(parts, "user")
+@pytest.fixture(scope="module", params=[False, True], ids=["written out", "observed"], autouse=True)
+def sparse(request):
+    """Whether networks read observed cells alone, as they do where few are; rows without any are among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("saerec.training.SPARSE_BELOW", 1.0 if request.param else 0.0)
+        yield request.param
 
 
 @pytest.fixture(scope="module")
-def by_item(parts) -> Case:
+def by_user(parts, sparse) -> Case:
+    case = Case(parts, "user")
+    assert case.predictor.rows.sparse == sparse
+    return case
+
+
+@pytest.fixture(scope="module")
+def by_item(parts, sparse) -> Case:
     return Case(parts, "item")
 
 

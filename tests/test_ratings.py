@@ -4,8 +4,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 from sklearn.model_selection import train_test_split
 
+import saerec.ratings
 from saerec import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
-from saerec.validation import IdTypeError
+from saerec.validation import DataError, IdTypeError
 
 
 def frame_of(*triples) -> pd.DataFrame:
@@ -110,6 +111,47 @@ class TestRatingMatrix:
         assert matrix.T.T.shape == (1_000_000, 1_000_000)
         assert matrix.to_frame()["item_id"].tolist() == [999_999, 3]
         assert matrix.dense(np.array([999_999]))[1].sum() == 1
+
+
+class TestFiles:
+    """A matrix in files, and worked on some rows at a time."""
+
+    @pytest.mark.parametrize("mmap", [True, False])
+    @pytest.mark.parametrize("text", [True, False])
+    def test_what_is_saved_is_opened(self, tastes, tmp_path, text, mmap):
+        frame = tastes.assign(user_id="ü" + tastes["user_id"].astype(str)) if text else tastes
+        matrix = RatingMatrix.from_frame(frame)
+        matrix.save(tmp_path / "new")
+        opened = RatingMatrix.open(tmp_path / "new", mmap=mmap)
+        assert_frame_equal(opened.to_frame(), matrix.to_frame())
+        assert opened.user_ids.equals(matrix.user_ids) and opened.item_ids.equals(matrix.item_ids)
+        np.testing.assert_array_equal(opened.item_counts, matrix.item_counts)
+
+    def test_ratings_stay_on_disk(self, tastes, tmp_path):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        opened = RatingMatrix.open(tmp_path)
+        for part in (opened.csr.data, opened.csr.indices, *opened.coordinates(3, 9)[1:]):
+            while part.base is not None and not isinstance(part, np.memmap):
+                part = part.base
+            assert isinstance(part, np.memmap) and not part.flags.writeable
+
+    def test_files_that_do_not_fit_together_are_refused(self, tastes, tmp_path):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        np.save(tmp_path / "data.npy", np.ones(3, dtype=np.float32))
+        with pytest.raises(DataError, match=f"{tmp_path.name} holds no ratings that saerec wrote"):
+            RatingMatrix.open(tmp_path)
+
+    @pytest.mark.parametrize("block", [1, 17, 10_000])
+    def test_some_rows_after_the_other_are_all(self, tastes, monkeypatch, block):
+        matrix = RatingMatrix.from_frame(tastes)
+        expected = matrix.coordinates(), matrix.item_counts
+        monkeypatch.setattr(saerec.ratings, "BLOCK", block)
+        blocks = matrix.blocks()
+        assert (len(blocks) == 1) == (block == 10_000)
+        some = [matrix.coordinates(*block) for block in blocks]
+        np.testing.assert_array_equal([*map(np.concatenate, zip(*some))], expected[0])
+        assert max(len(rows) for rows, *_ in some) < block + matrix.user_counts.max()
+        np.testing.assert_array_equal(RatingMatrix.from_frame(tastes).item_counts, expected[1])
 
 
 class TestTopUsersAndItems:

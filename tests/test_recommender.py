@@ -645,6 +645,24 @@ class TestSave:
         assert_frame_equal(loaded.history, rec.history.drop(columns="seconds"), check_exact=True)
         assert (loaded.best_epoch, loaded.scale, repr(loaded)) == (rec.best_epoch, rec.scale, repr(rec))
 
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_where_few_cells_are_observed_too(self, parts, tmp_path, monkeypatch, orientation):
+        options = {"orientation": orientation, "refit": False}  # somebody and something is without ratings
+        written_out = quick(**options).fit(*parts[:2])
+        monkeypatch.setattr("saerec.training.SPARSE_BELOW", 1.0)
+        rec = quick(**options).fit(*parts[:2])
+        rec.save(tmp_path)
+        new = dict(zip(rec.item_ids[[3, 5]], [5.0, 2.0]))
+        loaded = load(tmp_path, device="auto")
+        assert_frame_equal(loaded.recommend(k=5), rec.recommend(k=5), check_exact=True)
+        assert_frame_equal(loaded.recommend_new(new), rec.recommend_new(new), check_exact=True)
+        pairs = parts[2]["user_id"], parts[2]["item_id"]
+        np.testing.assert_allclose(loaded.predict(*pairs), written_out.predict(*pairs), atol=1e-4)
+        scores = [
+            each.recommend_new(new, k=None, because=False).set_index("item_id")["score"] for each in (rec, written_out)
+        ]
+        np.testing.assert_allclose(scores[0], scores[1].reindex(scores[0].index), atol=1e-4)
+
     def test_without_validation_too(self, parts, tmp_path):
         rec = quick().fit(parts[0])
         rec.save(tmp_path)

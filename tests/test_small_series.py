@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 import saerec
-from saerec import series
+from saerec import series, study
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20], "models": []}
@@ -87,6 +87,14 @@ def test_two_layouts_go_through_the_series(small_run, tmp_path):
     assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
     top = pd.read_csv(tmp_path / "top10.csv")
     assert set(top["user_id"]) == set(model.user_ids)
+
+
+@pytest.mark.series
+def test_training_alone_gives_the_same_bits(small_run, tmp_path):
+    given = {name: value for name, value in SMALL.items() if name in ("n_users", "n_items", "n_epochs", "hidden_dims")}
+    study.train("ml-latest-small", tmp_path, series.settings(given, ["01_exploration", "02_training"]))
+    names = ["history.csv", "scores.csv", "model/recommender.safetensors"]
+    assert contents(tmp_path, names) == contents(small_run, names)
 
 
 @pytest.mark.series

@@ -15,7 +15,7 @@ from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, f
 from saerec.checkpoints import Checkpoints
 from saerec.files import BusyFolderError, NoSpaceError, one_writer
 from saerec.storage import read_tensors, write_tensors
-from saerec.training import DivergedError, RatingRows, one_cycle
+from saerec.training import DivergedError, RatingRows, TwoSidedRatings, one_cycle, reads_observed_cells
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
 
@@ -346,6 +346,56 @@ class TestSparse:
         torch.testing.assert_close(found, [parameter.grad for parameter in model.parameters()])
 
 
+class TestInFiles:
+    def test_ratings_in_files_train_to_the_same_bits(self, case, tmp_path, monkeypatch):
+        case.train.save(tmp_path)
+        opened = RatingMatrix.open(tmp_path)
+        expected, history = case.fit(sparse=True)
+        model, other = case.fit(train=opened, baseline=BiasBaseline().fit(opened), sparse=True)
+        assert_same_history(other, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_biases_of_some_rows_at_a_time_are_those_of_all(self, case, monkeypatch):
+        monkeypatch.setattr(saerec.ratings, "BLOCK", 20)
+        assert len(case.train.blocks()) > 5
+        some = BiasBaseline().fit(case.train)
+        for name in ("mean", "user_bias", "item_bias"):
+            np.testing.assert_allclose(getattr(some, name), getattr(case.baseline, name), atol=1e-6)
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        ("density", "sparse", "device", "expected"),
+        [
+            (0.01, None, "cpu", True),
+            (0.01, None, "cuda", True),
+            (0.01, None, "mps", False),
+            (0.01, False, "cuda", False),
+            (0.5, None, "cpu", False),
+            (0.5, True, "cpu", True),
+        ],
+    )
+    def test_observed_cells_alone_are_not_for_mps(self, density, sparse, device, expected):
+        assert reads_observed_cells(density, sparse, device) == expected
+
+    def test_asking_for_them_there_is_an_error(self):
+        with pytest.raises(ValueError, match="sparse=True is not for device='mps'"):
+            reads_observed_cells(0.01, True, "mps")
+
+    def test_auto_is_a_device_that_is_there(self, case, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        (_, history), (_, other) = case.fit(), case.fit(device="auto")
+        assert_same_history(other, history)
+
+    def test_what_two_encoders_read_can_be_written_out(self, case):
+        data = TwoSidedRatings(case.train, case.baseline)
+        values = torch.arange(1.0, case.train.n_ratings + 1)
+        sparse = data._items(values)
+        data.device = "mps"  # which has no CSR
+        assert torch.equal(data._items(values), sparse.to_dense())
+
+
 class TestBestEpoch:
     @pytest.mark.parametrize(
         ("valid_rmse", "epoch"), [([0.9, 0.8, 0.8], 2), ([0.7, 0.8, 0.9], 1), ([np.nan, np.nan, np.nan], 3)]
@@ -580,10 +630,10 @@ class TestWhatGoesWrong:
         step = saerec.training._train_epoch
         epochs = iter(range(1, 7))
 
-        def spoiled(model, *rest):
-            step(model, *rest)
+        def spoiled(loss, *rest):
+            step(loss, *rest)
             if next(epochs) == 4:
-                model.output.bias.data[:] = torch.nan
+                loss.model.output.bias.data[:] = torch.nan
 
         monkeypatch.setattr(saerec.training, "_train_epoch", spoiled)
         with pytest.raises(DivergedError, match="stopped in epoch 4: it diverged in the last batch"):

@@ -1,0 +1,107 @@
+"""The study without notebooks: the same cut, split, training and scores, in one process or in those of ``torchrun``."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from saerec import distributed, metrics
+from saerec.baselines import fit_baselines
+from saerec.datasets import load_dataset
+from saerec.files import one_writer, save_atomically
+from saerec.movielens import movie_features
+from saerec.ratings import split_ratings, top_users_and_items
+from saerec.recommender import Recommender
+
+# What stands in the notebooks for the defaults of `Recommender`.
+LEFT_OUT = {"hidden_dims": [0], "n_epochs": 0, "batch_size": 0, "lr": 0.0, "weight_decay": -1.0, "patience": 0}
+OF_LOADING = set(inspect.signature(load_dataset).parameters) - {"dataset"}
+
+
+def train(
+    dataset: str, out: str | os.PathLike, settings: Mapping, *, resume: bool = False, progress: bool = False
+) -> pd.DataFrame | None:
+    """Train on a data set and measure on its test ratings; the errors, by model: rmse, user_rmse, mae, stars.
+
+    Writes ``model/`` (for `saerec.load`), ``history.csv`` and ``scores.csv`` to a folder, as the series does, and
+    ``checkpoints/``. Every process reads the data; the first writes, and the others get None.
+
+    Parameters
+    ----------
+    dataset : str
+        See `saerec.datasets.load_dataset`.
+    out : path
+        Made if need be.
+    settings : mapping
+        All parameters of the notebooks 01_exploration and 02_training.
+    resume : bool
+        Go on with an earlier training in the same folder.
+    progress : bool
+
+    Raises
+    ------
+    DataError, ValueError, OSError
+        As of loading and of `Recommender.fit`.
+    """
+    out = Path(out)
+    with one_writer(out) if distributed.rank() == 0 else nullcontext():
+        with distributed.first_alone():  # who reads a large release first leaves a fast copy
+            data = load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+        ratings = top_users_and_items(data.ratings, n_users=settings["n_users"], n_items=settings["n_items"])
+        shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
+        train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
+        features = None
+        if settings["item_features"] and settings["orientation"] != "user":
+            features = movie_features(data.movies)
+        own = {name: settings[name] for name in inspect.signature(Recommender).parameters if name in settings}
+        own = {name: None if value == LEFT_OUT.get(name) else value for name, value in own.items()}
+        if own["hidden_dims"] is not None:
+            own["hidden_dims"] = tuple(own["hidden_dims"])
+        keep = settings["keep"]
+        recommender = Recommender(**own).fit(
+            train,
+            valid,
+            item_features=features,
+            checkpoint_dir=out / "checkpoints",
+            keep=int(keep) if keep.isdigit() else keep,
+            resume=resume,
+            progress=progress,
+        )
+        predicted = _predict(recommender, test)
+        if distributed.rank():
+            return None
+        scores = _scores(recommender, test, predicted)
+        recommender.save(out / "model")
+        history = recommender.history.drop(columns="seconds")
+        save_atomically(out / "history.csv", lambda part: history.to_csv(part, index=False))
+        save_atomically(out / "scores.csv", lambda part: scores.to_csv(part))
+        return scores
+
+
+def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:
+    """The predictions of all test ratings, some users by each process; nothing but at the first."""
+    by_user = np.argsort(test["user_id"].to_numpy(), kind="stable")
+
+    def predict(places: np.ndarray) -> np.ndarray:
+        pairs = test.iloc[places]
+        return recommender.predict(pairs["user_id"], pairs["item_id"])
+
+    of_parts = list(distributed.in_turns(predict, np.array_split(by_user, distributed.size())))
+    predicted = np.zeros(len(test), dtype=np.float32)
+    if of_parts:
+        predicted[by_user] = np.concatenate(of_parts)
+    return predicted
+
+
+def _scores(recommender: Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+    known = recommender.ratings
+    rows, cols = known.positions(test["user_id"], test["item_id"])
+    baselines = fit_baselines(known, shrinkage=recommender.shrinkage)
+    predictions = {name: baseline.predict(rows, cols).clip(*known.scale) for name, baseline in baselines.items()}
+    predictions["saerec"] = predicted
+    errors = {name: metrics.scores(test["rating"], each, test["user_id"]) for name, each in predictions.items()}
+    return pd.DataFrame(errors).T.rename_axis("model")
