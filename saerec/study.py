@@ -1,4 +1,4 @@
-"""The study without notebooks: the same cut, split, training and scores, in one process or in those of ``torchrun``."""
+"""The series' training and scores on their own: the same cut, split, training and scores, in one process or in those of ``torchrun``."""
 
 import inspect
 import os
@@ -37,7 +37,7 @@ def train(
     out : path
         Made if need be.
     settings : mapping
-        All parameters of the notebooks 01_exploration and 02_training.
+        All that `load_dataset`, the cut, the split and the training of the series take: `saerec.series.settings`.
     resume : bool
         Go on with an earlier training in the same folder.
     progress : bool
