@@ -1,4 +1,4 @@
-"""The series' training and scores on their own: the same cut, split, training and scores, in one process or in those of ``torchrun``."""
+"""The study without notebooks, in one process or in those of ``torchrun``: same cut, split, training and scores."""
 
 import inspect
 import os
