@@ -69,15 +69,18 @@ class BiasBaseline:
 
     def measure_spread(self, train: RatingMatrix) -> "BiasBaseline":
         """Measure what the biases leave over of `train`: the three attributes of that name. `fit` does it too."""
-        rows, cols, ratings = train.coordinates()
-        squared = (ratings.astype(float) - self.predict(rows, cols)) ** 2
-        self.spread = float(np.sqrt(squared.mean()))
-        self.user_spread = self._spreads(rows, squared, train.user_counts)
-        self.item_spread = self._spreads(cols, squared, train.item_counts)
+        of_users, of_items = np.zeros(train.n_users), np.zeros(train.n_items)  # sums of squares
+        for start, stop in train.blocks():
+            rows, cols, ratings = train.coordinates(start, stop)
+            squared = (ratings.astype(float) - self.predict(rows, cols)) ** 2
+            of_users[start:stop] = np.bincount(rows - start, weights=squared, minlength=stop - start)
+            of_items += np.bincount(cols, weights=squared, minlength=train.n_items)
+        self.spread = float(np.sqrt(of_users.sum() / train.n_ratings))
+        self.user_spread = self._spreads(of_users, train.user_counts)
+        self.item_spread = self._spreads(of_items, train.item_counts)
         return self
 
-    def _spreads(self, groups: np.ndarray, squared: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        sums = np.bincount(groups, weights=squared, minlength=len(counts))
+    def _spreads(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return np.sqrt((sums + SPREAD_SHRINKAGE * self.spread**2) / (counts + SPREAD_SHRINKAGE)).astype(np.float32)
 
     def _shrunk(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -99,7 +102,7 @@ class BiasBaseline:
         """Their `user_spread`, in stars."""
         bias = self.new_user_bias(cols, ratings)
         squared = (np.asarray(ratings, dtype=float) - self.mean - self.item_bias[cols] - bias) ** 2
-        return float(self._spreads(np.zeros(len(squared), dtype=int), squared, np.array([len(squared)]))[0])
+        return float(self._spreads(squared.sum(keepdims=True), np.array([len(squared)]))[0])
 
     @property
     def T(self) -> "BiasBaseline":

@@ -355,11 +355,24 @@ class TestInFiles:
         assert_same_history(other, history)
         assert_same_weights(model.state_dict(), expected.state_dict())
 
+    def test_nothing_asks_for_all_of_them_at_once(self, case, monkeypatch):
+        monkeypatch.setattr(saerec.ratings, "BLOCK", 20)
+        coordinates, most = RatingMatrix.coordinates, []
+
+        def watched(matrix, *block):
+            found = coordinates(matrix, *block)
+            most.append(len(found[0]))
+            return found
+
+        monkeypatch.setattr(RatingMatrix, "coordinates", watched)
+        case.fit(sparse=True, baseline=BiasBaseline().fit(case.train), batch_size=4)
+        assert 0 < max(most) < case.train.n_ratings / 3
+
     def test_biases_of_some_rows_at_a_time_are_those_of_all(self, case, monkeypatch):
         monkeypatch.setattr(saerec.ratings, "BLOCK", 20)
         assert len(case.train.blocks()) > 5
         some = BiasBaseline().fit(case.train)
-        for name in ("mean", "user_bias", "item_bias"):
+        for name in ("mean", "user_bias", "item_bias", "spread", "user_spread", "item_spread"):
             np.testing.assert_allclose(getattr(some, name), getattr(case.baseline, name), atol=1e-6)
 
 
