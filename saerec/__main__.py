@@ -31,7 +31,7 @@ examples:
   saerec fetch ml-1m --to /big/disk      into /big/disk/ml-1m
 """
 
-RUN_HELP = """Execute the notebooks 01 to 05 on a data set, in order, and leave everything in one folder: the executed
+RUN_HELP = """Execute the notebooks 01 to 06 on a data set, in order, and leave everything in one folder: the executed
 notebooks, a web page of each, an index.html to start from, the trained model, and tables as CSV.
 
 In the folder of an earlier run it goes on: what is finished stays, unless its parameters, the data, the notebook or
@@ -102,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except KeyboardInterrupt:
-        print("saerec: interrupted; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        kept = "; what was finished is kept: saerec run goes on from there, without --restart"
+        print(f"saerec: interrupted{kept if options.command is _run else ''}", file=sys.stderr)
         return 130
     except (series.SeriesError, OSError, ValueError, KeyError) as error:
         message = error.args[0] if type(error) is KeyError else error

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from saerec.files import check_space
-from saerec.storage import DamagedFileError, fits, read_tensors, write_tensors
+from saerec.storage import DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
 
 N_STATES = 2  # should the last be damaged, there is the one before
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
@@ -42,20 +42,23 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove what another training left."""
-        for path in self._files():
+        for path in [*self._files("epoch"), *self._files("state")]:
             path.unlink()
 
-    def check_space(self, model: nn.Module, n_epochs: int) -> None:
-        """Raise unless the disk has room for the files of so many more epochs.
+    def check_space(self, model: nn.Module, n_epochs: int, *, fresh: bool) -> None:
+        """Raise unless the disk has room for the files of so many more epochs, in place of those that will go.
+
+        These are the states, and if a training starts afresh all that is there.
 
         Raises
         ------
         NoSpaceError
         """
         n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        n_weights = {"all": n_epochs, "best": 2}.get(self.keep, self.keep)
+        n_weights = self.keep + 2 if isinstance(self.keep, int) else {"all": n_epochs, "best": 2}[self.keep]
         advice = "choose another folder, a smaller model" + (" or keep='best'" if self.keep != "best" else "")
-        there = sum(path.stat().st_size for path in self._files())  # they will be replaced
+        going = [*self._files("state"), *(self._files("epoch") if fresh else [])]
+        there = sum(path.stat().st_size for path in going)
         check_space(self.directory, n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs)) - there, advice)
 
     def save(
@@ -96,12 +99,12 @@ class Checkpoints:
             "best_epoch": best_epoch,
         }
         write_tensors(self._file("state", epoch), "training", tensors, description)
-        for path in sorted(self.directory.glob("state_*.safetensors"))[:-N_STATES]:
+        for path in self._files("state")[:-N_STATES]:
             path.unlink()
         if self.keep != "all":
             last = 0 if self.keep == "best" else self.keep
             stay = {self._file("epoch", each) for each in (*range(epoch - last + 1, epoch + 1), best_epoch or 0)}
-            for path in set(self.directory.glob("epoch_*.safetensors")) - stay:
+            for path in set(self._files("epoch")) - stay:
                 path.unlink()
 
     def resume(
@@ -109,19 +112,25 @@ class Checkpoints:
     ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
         """Put all three where the last whole checkpoint left them; its epoch, history and `best`, as given to `save`.
 
-        A damaged checkpoint is named in a warning and passed over. Without any the epoch is 0.
+        A damaged checkpoint is named in a warning and passed over. Without any the epoch is 0, and damaged ones go.
 
         Raises
         ------
         ValueError
             The checkpoint is of other settings; the message names the first.
+        NewerFileError
+            It was written by a newer saerec.
         """
-        for path in sorted(self.directory.glob("state_*.safetensors"), reverse=True):
+        for path in reversed(self._files("state")):
             try:
                 tensors, description = read_tensors(path, "training")
                 return self._restore(path, tensors, description, model, optimizer, scheduler)
+            except NewerFileError:
+                raise
             except DamagedFileError as error:
                 warnings.warn(f"{error}; going on from what was saved before it", stacklevel=3)
+        for path in self._files("state"):
+            path.unlink(missing_ok=True)
         return 0, [], None
 
     def _restore(
@@ -170,8 +179,9 @@ class Checkpoints:
         device = next(iter(parameters.values())).device
         return epoch, history, (best_epoch, {name: tensors[f"best.{name}"].to(device) for name in parameters})
 
-    def _files(self) -> list[Path]:
-        return [*self.directory.glob("epoch_*.safetensors"), *self.directory.glob("state_*.safetensors")]
+    def _files(self, kind: str) -> list[Path]:
+        """In the order of epochs; from 10,000 on their names are longer."""
+        return sorted(self.directory.glob(f"{kind}_*.safetensors"), key=lambda path: (len(path.name), path.name))
 
     def _file(self, kind: str, epoch: int) -> Path:
         return self.directory / f"{kind}_{epoch:04d}.safetensors"

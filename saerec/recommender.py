@@ -20,7 +20,7 @@ from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
-from saerec.storage import DamagedFileError, Trained, fits, read_trained, write_trained
+from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
     UnknownIdError,
@@ -244,7 +244,7 @@ class Recommender:
         matrix = RatingMatrix.from_frame(ratings)
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
-        options = {"last_alone": True, "resume": resume, "progress": progress}
+        options = {"last_alone": True, "keep": "best", "resume": resume, "progress": progress}
         models = {}
         for layout, epoch in epochs.items():
             folder = self._folder(checkpoint_dir, layout)
@@ -758,7 +758,7 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
     trained = read_trained(path)
     try:
         return _restored(trained, device)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (*NONSENSE, RuntimeError) as error:
         raise DamagedFileError(f"{path} is no recommender that saerec wrote: {error}") from error
 
 

@@ -53,14 +53,19 @@ def write_record(folder: Path, record: dict) -> None:
     save_atomically(folder / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def fingerprint(ratings: pd.DataFrame) -> dict:
-    """How many ratings, users and items there are, and a checksum of all rows, columns and their order."""
-    checksum = hashlib.sha256()
-    for name in ratings.columns:
-        checksum.update(f"{name}\n".encode())
-        checksum.update(pd.util.hash_pandas_object(ratings[name], index=False).to_numpy())
+def fingerprint(data: Dataset) -> dict:
+    """How many ratings, users and items there are, and checksums of all rows, columns and their order."""
+    ratings = data.ratings
     counts = {"ratings": len(ratings), "users": ratings["user_id"].nunique(), "items": ratings["item_id"].nunique()}
-    return counts | {"sha256": checksum.hexdigest()}
+    return counts | {"sha256": _checksum(ratings), "sha256 of titles": _checksum(data.movies)}
+
+
+def _checksum(frame: pd.DataFrame) -> str:
+    checksum = hashlib.sha256()
+    for name in frame.columns:
+        checksum.update(f"{name}\n".encode())
+        checksum.update(pd.util.hash_pandas_object(frame[name], index=False).to_numpy())
+    return checksum.hexdigest()
 
 
 def surroundings() -> dict:
@@ -95,7 +100,8 @@ def _commit() -> str | None:
 def difference(before: Mapping, now: Mapping) -> str | None:
     """What makes a notebook's work another than before, in words; None if nothing does.
 
-    Both hold "parameters" (dict), "data", "notebook" and "code" (checksums) and "reads" (dict of checksums by file).
+    Both hold "parameters" (dict), "data" (`fingerprint`), "notebook" and "code" (checksums) and "reads" (dict of
+    checksums by file).
     """
     for name in sorted({*before["parameters"], *now["parameters"]}):
         old, new = (inputs["parameters"].get(name, "its default") for inputs in (before, now))
@@ -162,9 +168,9 @@ def _holds(check: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
 
 def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> tuple[bool, str]:
     own = {name: value for name, value in record["parameters"].items() if name in reads}
-    now, then = fingerprint(load(record["parameters"]["dataset"], **own).ratings), record["data"]
+    now, then = fingerprint(load(record["parameters"]["dataset"], **own)), record["data"]
     if now == then:
-        return True, f"{now['ratings']:,} ratings, the same as then"
+        return True, f"{now['ratings']:,} ratings and their titles, the same as then"
     return False, f"{now['ratings']:,} ratings, then {then['ratings']:,}: not the same"
 
 

@@ -231,18 +231,17 @@ def run(
     record["parameters"] |= {"dataset": dataset, "out": str(folder)} | typed
     if not only or any(OF_LOADING & set(names) for names in declared.values()):
         own = {name: value for name, value in record["parameters"].items() if name in OF_LOADING}
-        data = load_dataset(dataset, **own)  # what is wrong with it is said before an earlier run is touched
-        record["data"] = fingerprint(data.ratings)
-        del data
+        # What is wrong with it is said before an earlier run is touched.
+        record["data"] = fingerprint(load_dataset(dataset, **own))
     with one_writer(folder):
         if not only:
             _check_folder(folder, restart)
-        record |= {"saerec": saerec.__version__, **surroundings()}
+        made = {"saerec": saerec.__version__, **surroundings()}
         for name in ("index.html", RECOMMENDER_PAGE):
             (folder / name).unlink(missing_ok=True)
         for notebook in notebooks:
             passed = {name: value for name, value in record["parameters"].items() if name in declared[notebook]}
-            _run_notebook(notebook, passed, "resume" in declared[notebook], folder, record, bool(only), progress)
+            _run_notebook(notebook, passed, "resume" in declared[notebook], folder, record, made, bool(only), progress)
         if (folder / "scores.csv").exists():
             record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
         write_record(folder, record)
@@ -257,17 +256,20 @@ def _run_notebook(
     can_resume: bool,
     folder: Path,
     record: dict,
+    made: dict,
     anyway: bool,
     progress: bool,
 ) -> None:
     """Execute a notebook, unless its work is done; then, or with its work begun, the record says so."""
     name = notebook.stem
     inputs = {
-        "parameters": {key: value for key, value in parameters.items() if key not in ("dataset", "out", "resume")},
+        "parameters": {
+            key: value for key, value in parameters.items() if key not in ("dataset", "out", "keep", "resume")
+        },
         "reads": checksums(folder, READS.get(name, ())),
-        "data": record["data"]["sha256"] if OF_LOADING & set(parameters_of(notebook)) else None,
+        "data": record["data"] if OF_LOADING & set(parameters_of(notebook)) else None,
         "notebook": sha256_of(notebook),
-        "code": record["code"],
+        "code": made["code"],
     }
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
     before = record["notebooks"].get(name)
@@ -287,13 +289,18 @@ def _run_notebook(
         print(f"{name} runs again: {changed or 'it was interrupted'}", file=sys.stderr)
         for written in own:
             _remove(folder / written)
+    else:
+        for written in CHECK_THEMSELVES & set(own):  # of what cannot be gone on with
+            _remove(folder / written)
     start = time.perf_counter()
     (folder / notebook.name).with_suffix(".html").unlink(missing_ok=True)
-    record["notebooks"][name] = {"inputs": inputs}
+    record |= made
+    record["notebooks"][name] = {"inputs": inputs, "made": made}
     write_record(folder, record)
     _execute(notebook, folder / notebook.name, parameters, progress)
     _write_html(folder / notebook.name)
-    record["notebooks"][name]["writes"] = checksums(folder, tuple(file for file in own if file not in CHECK_THEMSELVES))
+    files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
+    record["notebooks"][name]["writes"] = checksums(folder, files)
     record["seconds"][name] = round(time.perf_counter() - start, 1)
     write_record(folder, record)
 

@@ -33,6 +33,13 @@ class DamagedFileError(ValueError):
     """A file is not what saerec wrote: cut off, altered, or of something else."""
 
 
+class NewerFileError(DamagedFileError):
+    """A file was written by a newer saerec."""
+
+
+NONSENSE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], description: dict) -> None:
     """Write tensors and a description, whole or not at all.
 
@@ -63,7 +70,9 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     ------
     FileNotFoundError
     DamagedFileError
-        It is not what was written, or of another kind or a newer saerec.
+        It is not what was written, or of another kind.
+    NewerFileError
+        It was written by a newer saerec.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -77,12 +86,10 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
         checksum, _, text = metadata["saerec"].partition(" ")
         description = json.loads(text)
         found, written_as = description["kind"], int(description["format"])
-    except OSError:
-        raise
-    except Exception as error:  # whatever a parser says of bytes that are not its format
+    except NONSENSE as error:  # not for want of memory: a file that does not fit is whole
         raise DamagedFileError(f"{path} is damaged or of something else ({type(error).__name__}: {error})") from error
     if written_as > FORMAT:
-        raise DamagedFileError(f"{path} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade it")
+        raise NewerFileError(f"{path} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade it")
     if _checksum(text, tensors) != checksum:
         raise DamagedFileError(f"{path} is damaged: its contents do not fit its checksum")
     if found != kind:
@@ -176,7 +183,7 @@ def read_trained(path: Path) -> Trained:
     tensors, description = read_tensors(path, "recommender")
     try:
         return _trained(tensors, description)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (*NONSENSE, NotImplementedError) as error:
         missing = "lacks " if type(error) is KeyError else ""
         raise DamagedFileError(f"{path} is no recommender that saerec wrote: {missing}{error}") from error
 

@@ -443,9 +443,9 @@ def fit(
                 raise ValueError(f"cannot resume from {checkpoint_dir}: it is at epoch {done}, past {last_epoch}")
             distributed.wait_for_all()  # to have read
         if writes:
-            if not done:
+            checkpoints.check_space(model, last_epoch - done, fresh=not resume)
+            if not resume:
                 checkpoints.clear()
-            checkpoints.check_space(model, last_epoch - done)
         loss = distributed.with_summed_gradients(Loss(model, data, input_dropout))
         bar = tqdm(total=last_epoch, initial=done, unit="epoch", disable=not progress or distributed.rank() > 0)
         with bar, threads_for(model, batch_size):
@@ -487,7 +487,9 @@ def _saying_what_is_kept(epoch: int, checkpoints: Checkpoints | None) -> Iterato
     except (KeyboardInterrupt, DivergedError, OSError) as error:
         kept = "nothing is kept, for there is no checkpoint_dir"
         if checkpoints is not None:
-            kept = f"the epochs before are in {checkpoints.directory}; to go on, fit again with resume=True"
+            kept = f"the epochs before are in {checkpoints.directory}"
+            if not isinstance(error, DivergedError):  # which the same settings would bring about again
+                kept += "; to go on, fit again with resume=True"
         why = f": {error}" if str(error) else ""
         raise type(error)(f"training stopped in epoch {epoch}{why}; {kept}") from error
 

@@ -195,7 +195,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr(series, "run", interrupted)
     assert main(["run"]) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "saerec run goes on from there, without --restart" in capsys.readouterr().err
 
 
 @pytest.fixture

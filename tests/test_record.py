@@ -12,6 +12,10 @@ from saerec.files import sha256_of
 from saerec.record import difference, fingerprint, read_record, surroundings, verify, write_record
 
 
+def with_titles(ratings):
+    return saerec.Dataset(ratings, pd.DataFrame({"item_id": [10], "title": ["A"]}))
+
+
 @pytest.fixture
 def folder(tmp_path, parts, tastes):
     """A finished run, small."""
@@ -23,7 +27,7 @@ def folder(tmp_path, parts, tastes):
     files = ("model", "scores.csv", "test.parquet")
     record = {
         "parameters": {"dataset": "tastes", "user": "who", "seed": 3},
-        "data": fingerprint(tastes),
+        "data": fingerprint(with_titles(tastes)),
         "notebooks": {"03_best_epoch": {"writes": {name: sha256_of(tmp_path / name) for name in files}}},
         **surroundings(),
     }
@@ -37,7 +41,7 @@ def check(folder, tastes):
 
     def load(dataset, **own):
         asked.update(dataset=dataset, **own)
-        return saerec.Dataset(tastes, None)
+        return with_titles(tastes)
 
     return verify(folder, load, {"user", "item"}).set_index("check"), asked
 
@@ -46,7 +50,7 @@ def test_a_run_that_holds(folder, tastes):
     checks, asked = check(folder, tastes)
     assert checks["holds"].all()
     assert checks.loc["03_best_epoch", "found"] == "3 files as they were written"
-    assert checks.loc["data", "found"] == f"{len(tastes):,} ratings, the same as then"
+    assert checks.loc["data", "found"] == f"{len(tastes):,} ratings and their titles, the same as then"
     assert checks.loc["model", "found"].endswith(", as in scores.csv")
     assert asked == {"dataset": "tastes", "user": "who"}
 
@@ -91,6 +95,12 @@ def test_other_data(folder, tastes, change):
     assert checks.index[~checks["holds"]].tolist() == ["data"] and checks.loc["data", "found"].endswith("not the same")
 
 
+def test_other_titles(folder, tastes):
+    titles = pd.DataFrame({"item_id": [10], "title": ["B"]})
+    checks = verify(folder, lambda *_, **__: saerec.Dataset(tastes, titles), set()).set_index("check")
+    assert not checks.loc["data", "holds"]
+
+
 def test_what_was_not_finished_and_what_is_not_there(folder, tastes):
     record = read_record(folder)
     record["notebooks"]["04_user_report"] = {"inputs": {}}
@@ -114,7 +124,7 @@ def test_a_damaged_record_says_so(tmp_path, text, capsys):
 
 
 def test_the_command_says_what_holds(folder, tastes, capsys, monkeypatch):
-    monkeypatch.setattr(saerec.series, "load_dataset", lambda dataset, **own: saerec.Dataset(tastes, None))
+    monkeypatch.setattr(saerec.series, "load_dataset", lambda dataset, **own: with_titles(tastes))
     assert main(["verify", str(folder)]) == 0
     assert capsys.readouterr().out.count("holds  ") == 3
     lower_a_score(folder)

@@ -218,7 +218,7 @@ class TestGoingOn:
         second = notebooks / "02_second.ipynb"
         second.write_text(second.read_text() + "\n")
         assert "02_second runs again: the notebook was edited" in run()[1]
-        monkeypatch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, None))
+        monkeypatch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
         assert "01_first runs again: the data are others" in run()[1]
         monkeypatch.setattr(saerec.record, "code", lambda: "other")
         assert run()[1].count("saerec's code is another") == 2

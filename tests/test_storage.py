@@ -196,6 +196,11 @@ SPOILED = {
     "an orientation that is a path": (parameter("orientation", "../../etc"), "orientation must be one of"),
     "a layer larger than memory": (parameter("hidden_dims", [2**40]), "not those of its parameters"),
     "a layer of no units": (parameter("hidden_dims", [0]), "at least one unit"),
+    "ids of deep brackets": (
+        put("user_ids.text", torch.frombuffer(bytearray(b"[" * 200_000), dtype=torch.uint8)),
+        "no recommender that saerec wrote",
+    ),
+    "two layers larger than memory": (parameter("hidden_dims", [2**40, 2**40]), "no recommender that saerec wrote"),
     "a million layers": (parameter("hidden_dims", [1] * 10**6), "1,000,000 hidden layers"),
     "a history without errors": (describe("histories", {"item": [{"epoch": 1}]}), "train_rmse"),
     "an epoch that is text": (describe("best_epochs", {"item": "3"}), "its layouts are not those"),

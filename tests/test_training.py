@@ -14,7 +14,7 @@ import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
 from saerec.checkpoints import Checkpoints
 from saerec.files import BusyFolderError, NoSpaceError, one_writer
-from saerec.storage import read_tensors, write_tensors
+from saerec.storage import NewerFileError, read_tensors, write_tensors
 from saerec.training import DivergedError, RatingRows, TwoSidedRatings, one_cycle, reads_observed_cells
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
@@ -569,6 +569,32 @@ class TestWhatGoesWrong:
             model, resumed = case.fit(checkpoint_dir=tmp_path, resume=True)
         assert_same_history(resumed, history)
         assert_same_weights(model.state_dict(), expected.state_dict())
+
+    def test_what_is_whole_is_never_removed_for_not_being_understood(self, case, tmp_path, monkeypatch):
+        case.fit(checkpoint_dir=tmp_path, stop_after=2)
+        before = sorted(tmp_path.iterdir())
+        monkeypatch.setattr(saerec.storage, "FORMAT", 1)
+        with pytest.raises(NewerFileError, match="written by a newer saerec"):
+            case.fit(checkpoint_dir=tmp_path, resume=True)
+        monkeypatch.undo()
+
+        def no_memory(*_, **__):
+            raise RuntimeError("can't allocate memory")
+
+        monkeypatch.setattr(saerec.checkpoints, "read_tensors", no_memory)
+        with pytest.raises(RuntimeError, match="allocate"):
+            case.fit(checkpoint_dir=tmp_path, resume=True)
+        monkeypatch.undo()
+        monkeypatch.setattr(saerec.files.shutil, "disk_usage", lambda _: namedtuple("usage", "free")(0))
+        with pytest.raises(NoSpaceError):
+            case.fit(new_model(case.train.n_items, (900,)), checkpoint_dir=tmp_path)
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_epochs_beyond_four_digits_are_the_later_ones(self, tmp_path):
+        for epoch in (9998, 9999, 10000, 10001):
+            (tmp_path / f"state_{epoch:04d}.safetensors").touch()
+        names = [path.stem for path in Checkpoints(tmp_path, {})._files("state")]
+        assert names == ["state_9998", "state_9999", "state_10000", "state_10001"]
 
     def test_a_checkpoint_of_another_network_with_its_settings_is_damaged(self, case, tmp_path):
         case.fit(checkpoint_dir=tmp_path, stop_after=1)
