@@ -57,7 +57,6 @@ examples:
   saerec train --dataset ml-25m --out runs/big --resume
   torchrun --nproc-per-node 4 -m saerec train --dataset ml-25m --out runs/big -p device=cuda
 """
-TRAINED_BY = ("01_exploration", "02_training")  # the notebooks whose parameters it has
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
 best first. Or write those of all users to a file, part by part.
@@ -292,7 +291,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    settings = series.settings(_data_parameters(options), TRAINED_BY)
+    settings = series.settings(_data_parameters(options))
     with distributed.processes(settings["device"]):
         form = {"resume": options.resume, "progress": not options.quiet}
         scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)

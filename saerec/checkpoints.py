@@ -33,6 +33,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, settings: dict, keep: str | int = "all"):
+        keep = int(keep) if str(keep).isdecimal() else keep  # a notebook's parameter is text
         if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
             raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
         self.directory = directory

@@ -1,5 +1,6 @@
 """The data set that a name or a path means: a MovieLens release, or a file of your own."""
 
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -71,3 +72,6 @@ def _is_own_file(dataset: str) -> bool:
     if path.suffix == ".zip":
         return path.is_file() and ratings_file(path) is None
     return path.is_file() or (TABLE.search(path.name) is not None and not path.is_dir())
+
+
+OF_LOADING = set(inspect.signature(load_dataset).parameters) - {"dataset"}

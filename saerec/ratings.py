@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from saerec.files import save_atomically
 from saerec.validation import (
     DataError,
     IdTypeError,
@@ -179,10 +180,11 @@ class RatingMatrix:
         """Write ``data.npy``, ``indices.npy``, ``indptr.npy`` and the ids to `folder`, which is made if need be."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for part in CSR_PARTS:
-            np.save(folder / f"{part}.npy", getattr(self.csr, part))
+        for name in CSR_PARTS:
+            save_atomically(folder / f"{name}.npy", partial(_save_array, array=getattr(self.csr, name)))
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
-            (folder / f"{name}.json").write_text(json.dumps(ids.tolist(), ensure_ascii=False), encoding="utf-8")
+            text = json.dumps(ids.tolist(), ensure_ascii=False)
+            save_atomically(folder / f"{name}.json", partial(Path.write_text, data=text, encoding="utf-8"))
 
     @classmethod
     def open(cls, folder: str | os.PathLike, *, mmap: bool = True) -> "RatingMatrix":
@@ -202,9 +204,10 @@ class RatingMatrix:
             The files do not fit together.
         """
         folder = Path(folder)
-        parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in CSR_PARTS]
-        ids = [pd.Index(json.loads((folder / f"{name}.json").read_text("utf-8"))) for name in ("user_ids", "item_ids")]
+        names = ("user_ids", "item_ids")
         try:
+            parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in CSR_PARTS]
+            ids = [pd.Index(json.loads((folder / f"{name}.json").read_text("utf-8"))) for name in names]
             return cls(sparse.csr_array(tuple(parts), shape=tuple(map(len, ids))), *ids)
         except ValueError as error:
             raise DataError(f"{folder} holds no ratings that saerec wrote: {error}") from error
@@ -223,6 +226,11 @@ class RatingMatrix:
     def __repr__(self) -> str:
         shape = f"{self.n_users:,} users × {self.n_items:,} items"
         return f"RatingMatrix({shape}, {self.n_ratings:,} ratings, {self.density:.2%} observed)"
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a path, numpy would add .npy
+        np.save(file, array)
 
 
 def _positions(ids: pd.Series, known: Iterable | None) -> tuple[np.ndarray, pd.Index]:

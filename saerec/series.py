@@ -4,7 +4,6 @@ A run is a folder: the executed notebooks, an HTML page of each, and the files t
 """
 
 import ast
-import inspect
 import os
 import re
 import shutil
@@ -17,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 import saerec
-from saerec import page
-from saerec.datasets import TABLE, load_dataset
+from saerec import page, study
+from saerec.datasets import OF_LOADING, TABLE, load_dataset
 from saerec.files import LOCK, one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.record import (
@@ -80,7 +79,7 @@ READS = {
     "06_peers": ("trained", "train.parquet", "valid.parquet", "test.parquet"),
 }
 CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
-OF_LOADING = set(inspect.signature(load_dataset).parameters) - {"dataset"}
+TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
 RECOMMENDER_PAGE = "recommender.html"  # written after the notebooks, once these are there:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
@@ -152,22 +151,23 @@ def parameters_of(notebook: Path) -> dict[str, object]:
     return {name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(str(notebook)).items()}
 
 
-def settings(given: Mapping[str, object], notebooks: Iterable[str]) -> dict[str, object]:
-    """All parameters of some notebooks: as they are given, otherwise as they declare them.
+def settings(given: Mapping[str, object]) -> dict[str, object]:
+    """All parameters of the notebooks that cut, split and train: as they are given, otherwise as declared there.
 
     Raises
     ------
     ValueError
         A parameter that none of them has, or of the wrong type.
     """
-    declared = {notebook: parameters_of(notebook) for notebook in _choose(list(notebooks))}
-    defaults = {name: default for parameters in declared.values() for name, default in parameters.items()}
+    declared = {notebook: parameters_of(notebook) for notebook in _choose(list(TRAINED_BY))}
     for name in ("dataset", "out", "resume"):
-        del defaults[name]
-    for name in given:
-        if name not in defaults:
-            raise ValueError(f"there is no parameter {name!r} here; there are {', '.join(sorted(defaults))}")
-    return defaults | _typed(given, declared)
+        if name in given:
+            raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
+        for parameters in declared.values():
+            parameters.pop(name, None)
+    return {name: default for parameters in declared.values() for name, default in parameters.items()} | _typed(
+        given, declared
+    )
 
 
 def run(
@@ -321,20 +321,10 @@ def training_parts(
     ValueError, FileNotFoundError, DataError
         As of `run`.
     """
-    notebooks = _choose(["01_exploration", "02_training"])
-    declared = {notebook: parameters_of(notebook) for notebook in notebooks}
-    typed = _typed(parameters, declared)
-    values = {name: default for defaults in declared.values() for name, default in defaults.items()} | typed
-    data = load_dataset(str(dataset or DEFAULT), **{name: values[name] for name in OF_LOADING})
-    ratings = saerec.top_users_and_items(data.ratings, n_users=values["n_users"], n_items=values["n_items"])
-    shares = {"test": values["test_share"], "valid": values["valid_share"]}
-    train, valid, _ = saerec.split_ratings(ratings, **shares, seed=values["seed"], by=values["split_by"])
-    features = saerec.movie_features(data.movies) if values["item_features"] else None
-    of_recommender = inspect.signature(saerec.Recommender).parameters
-    given = {name: values[name] for name in values if name in of_recommender and name in {*typed, "seed", "device"}}
-    if "hidden_dims" in given:
-        given["hidden_dims"] = tuple(given["hidden_dims"])
-    return train, valid, features, given
+    values = settings(parameters)
+    train, valid, _, features = study.parts(str(dataset or DEFAULT), values)
+    own = study.of_recommender(values)
+    return train, valid, features, {name: own[name] for name in own if name in {*parameters, "seed", "device"}}
 
 
 def _choose(only: list[str]) -> list[Path]:

@@ -11,15 +11,39 @@ import pandas as pd
 
 from saerec import distributed, metrics
 from saerec.baselines import fit_baselines
-from saerec.datasets import load_dataset
-from saerec.files import one_writer, save_atomically
+from saerec.datasets import OF_LOADING, load_dataset
+from saerec.files import one_writer
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
 from saerec.recommender import Recommender
+from saerec.tables import write_table
 
 # What stands in the notebooks for the defaults of `Recommender`.
 LEFT_OUT = {"hidden_dims": [0], "n_epochs": 0, "batch_size": 0, "lr": 0.0, "weight_decay": -1.0, "patience": 0}
-OF_LOADING = set(inspect.signature(load_dataset).parameters) - {"dataset"}
+
+
+def parts(dataset: str, settings: Mapping) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
+    """What the series makes of a data set: train, valid, test, and the features of the items, if they are read.
+
+    Parameters
+    ----------
+    dataset, settings
+        As of `train`.
+    """
+    with distributed.first_alone():  # who reads a large release first leaves a fast copy
+        data = load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+    ratings = top_users_and_items(data.ratings, n_users=settings["n_users"], n_items=settings["n_items"])
+    shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
+    train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
+    with_features = settings["item_features"] and settings["orientation"] != "user"
+    return train, valid, test, movie_features(data.movies) if with_features else None
+
+
+def of_recommender(settings: Mapping) -> dict[str, object]:
+    """Those of the settings that `Recommender` takes, None where they leave it to the layout."""
+    own = {name: settings[name] for name in inspect.signature(Recommender).parameters if name in settings}
+    own = {name: None if value == LEFT_OUT.get(name) else value for name, value in own.items()}
+    return own | {"hidden_dims": own["hidden_dims"] and tuple(own["hidden_dims"])}
 
 
 def train(
@@ -49,25 +73,13 @@ def train(
     """
     out = Path(out)
     with one_writer(out) if distributed.rank() == 0 else nullcontext():
-        with distributed.first_alone():  # who reads a large release first leaves a fast copy
-            data = load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
-        ratings = top_users_and_items(data.ratings, n_users=settings["n_users"], n_items=settings["n_items"])
-        shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
-        train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
-        features = None
-        if settings["item_features"] and settings["orientation"] != "user":
-            features = movie_features(data.movies)
-        own = {name: settings[name] for name in inspect.signature(Recommender).parameters if name in settings}
-        own = {name: None if value == LEFT_OUT.get(name) else value for name, value in own.items()}
-        if own["hidden_dims"] is not None:
-            own["hidden_dims"] = tuple(own["hidden_dims"])
-        keep = settings["keep"]
-        recommender = Recommender(**own).fit(
+        train, valid, test, features = parts(dataset, settings)
+        recommender = Recommender(**of_recommender(settings)).fit(
             train,
             valid,
             item_features=features,
             checkpoint_dir=out / "checkpoints",
-            keep=int(keep) if keep.isdigit() else keep,
+            keep=settings["keep"],
             resume=resume,
             progress=progress,
         )
@@ -76,9 +88,8 @@ def train(
             return None
         scores = _scores(recommender, test, predicted)
         recommender.save(out / "model")
-        history = recommender.history.drop(columns="seconds")
-        save_atomically(out / "history.csv", lambda part: history.to_csv(part, index=False))
-        save_atomically(out / "scores.csv", lambda part: scores.to_csv(part))
+        write_table(out / "history.csv", recommender.history.drop(columns="seconds"), index=False)
+        write_table(out / "scores.csv", scores)
         return scores
 
 

@@ -77,8 +77,8 @@ def test_a_bad_request_is_one_line_and_exit_1(run, capsys, arguments, message):
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        ("epochs=3", "there is no parameter 'epochs' here; there are batch_size, device"),
-        ("dataset=ml-1m", "there is no parameter 'dataset' here"),
+        ("epochs=3", "no notebook has a parameter 'epochs'; there are batch_size, "),
+        ("dataset=ml-1m", "dataset is no parameter to set with the others: give it as --dataset"),
         ("n_epochs=many", "the parameter n_epochs is of type int"),
         ("n_epochs", "-p takes NAME=VALUE, not 'n_epochs'"),
     ],

@@ -141,6 +141,13 @@ class TestFiles:
         with pytest.raises(DataError, match=f"{tmp_path.name} holds no ratings that saerec wrote"):
             RatingMatrix.open(tmp_path)
 
+    @pytest.mark.parametrize("name", ["data.npy", "item_ids.json"])
+    def test_files_that_are_cut_off_are_refused(self, tastes, tmp_path, name):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:60])
+        with pytest.raises(DataError, match=f"{tmp_path.name} holds no ratings that saerec wrote"):
+            RatingMatrix.open(tmp_path)
+
     @pytest.mark.parametrize("block", [1, 17, 10_000])
     def test_some_rows_after_the_other_are_all(self, tastes, monkeypatch, block):
         matrix = RatingMatrix.from_frame(tastes)

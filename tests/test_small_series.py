@@ -95,7 +95,7 @@ def test_two_layouts_go_through_the_series(small_run, tmp_path):
 @pytest.mark.series
 def test_training_alone_gives_the_same_bits(small_run, tmp_path):
     given = {name: value for name, value in SMALL.items() if name in ("n_users", "n_items", "n_epochs", "hidden_dims")}
-    study.train("ml-latest-small", tmp_path, series.settings(given, ["01_exploration", "02_training"]))
+    study.train("ml-latest-small", tmp_path, series.settings(given))
     names = ["history.csv", "scores.csv"]
     assert contents(tmp_path, names) == contents(small_run, names)
     mine, theirs = (load_file(folder / "model" / FILE) for folder in (tmp_path, small_run))

@@ -606,7 +606,8 @@ class TestWhatGoesWrong:
             case.fit(checkpoint_dir=tmp_path, stop_after=1, resume=True)
 
     @pytest.mark.parametrize(
-        ("keep", "expected"), [("all", [1, 2, 3, 4, 5, 6]), ("best", [1]), (2, [1, 5, 6]), (9, [1, 2, 3, 4, 5, 6])]
+        ("keep", "expected"),
+        [("all", [1, 2, 3, 4, 5, 6]), ("best", [1]), (2, [1, 5, 6]), ("2", [1, 5, 6]), (9, [1, 2, 3, 4, 5, 6])],
     )
     def test_keep_bounds_what_stays(self, case, tmp_path, keep, expected):
         _, history = case.fit(valid=case.contrary, checkpoint_dir=tmp_path, keep=keep)

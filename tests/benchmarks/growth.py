@@ -2,9 +2,9 @@
 
 Takes a few minutes on two cores (of Linux) and writes growth.csv and growth.png to the folder --out::
 
-    python tests/benchmarks/growth.py --out /tmp/growth
-    python tests/benchmarks/growth.py --out /tmp/growth --share 0.01
-    python tests/benchmarks/growth.py --out /tmp/growth --mapped 100000000
+    python tests/benchmarks/growth.py --out runs/growth
+    python tests/benchmarks/growth.py --out runs/growth --share 0.01
+    python tests/benchmarks/growth.py --out runs/growth --mapped 100000000
 
 The last line is about one size: ratings that lie in files, of which a whole epoch is trained; "own memory" is what the
 process held besides files that the operating system can forget and read again.
