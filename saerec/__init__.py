@@ -14,6 +14,7 @@ Modules, each importing only from those above it:
 - `datasets`: the data set that a name or a path means
 - `fetch`: downloads MovieLens releases
 - `baselines`: the means and regularised biases
+- `drift`: UserDrift, what is known of a moment
 - `intervals`: PredictionIntervals, how far a prediction may be off
 - `lists`: the best items of many users at once, and the same list for all
 - `model`: SAE, layers only
@@ -37,6 +38,7 @@ Modules, each importing only from those above it:
 
 from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.choice import ChoiceModel
+from saerec.drift import UserDrift
 from saerec.fetch import fetch_movielens
 from saerec.intervals import PredictionIntervals
 from saerec.lists import same_list_for_all
@@ -79,6 +81,7 @@ __all__ = [
     "RatingMatrix",
     "Recommender",
     "TwoEncoderSAE",
+    "UserDrift",
     "best_epoch",
     "coverage_by",
     "cross_validate",

@@ -15,6 +15,7 @@ from saerec import metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
+from saerec.drift import UserDrift, seconds_of
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
@@ -24,6 +25,7 @@ from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_train
 from saerec.validation import (
     RATING_COLUMNS,
     UnknownIdError,
+    check_columns,
     check_fitted,
     check_item_features,
     check_learnable,
@@ -109,6 +111,9 @@ class Recommender:
         Fitted to `ratings`, with ``rank_by="both"``.
     intervals : PredictionIntervals or None
         How far predictions may be off, calibrated on the validation ratings with the weights that had not seen them.
+    drift : UserDrift or None
+        How users' ratings move with time, if `fit` was given timestamps and validation ratings were predicted better
+        with it than without. `predict` and `evaluate` ask for it.
     scale : tuple of two floats
         The lowest and the highest rating of `ratings`, to which predictions are clipped.
     """
@@ -169,7 +174,8 @@ class Recommender:
         ----------
         train, valid : DataFrame
             With the columns user_id, item_id and rating; no (user, item) pair twice, in one or across both. Without
-            `valid` nothing is chosen: the weights are those of the last epoch.
+            `valid` nothing is chosen: the weights are those of the last epoch. If they have a column timestamp, dates
+            or seconds since 1970, the `drift` is learnt too.
         item_features : DataFrame, optional
             What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
             to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
@@ -193,7 +199,10 @@ class Recommender:
         check_ratings(train)
         check_learnable(train)
         self._check_features(item_features, train)
-        every = train if valid is None else pd.concat([train[list(RATING_COLUMNS)], valid[list(RATING_COLUMNS)]])
+        every = train
+        if valid is not None:
+            timed = ["timestamp"] if "timestamp" in train and "timestamp" in valid else []
+            every = pd.concat([part[[*RATING_COLUMNS, *timed]] for part in (train, valid)])
         seen = RatingMatrix.from_frame(every)
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
@@ -211,6 +220,12 @@ class Recommender:
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
         self._keep(ratings, seen, baseline, models, epochs, choice)
         self.intervals = None if valid is None else self._calibrated(valid_matrix)
+        self.drift = self._fit_drift(train)
+        if self.drift is not None and valid is not None and "timestamp" in valid:
+            rows, _ = self.ratings.positions(valid["user_id"], valid["item_id"])
+            predicted, times = self.predict(valid["user_id"], valid["item_id"]), seconds_of(valid["timestamp"])
+            shrinkage = self.drift.best_shrinkage(rows, times, predicted, valid["rating"], self.scale)
+            self.drift = None if shrinkage is None else self._fit_drift(train, shrinkage=shrinkage)
         if self.refit and valid is not None:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
@@ -253,6 +268,7 @@ class Recommender:
             )
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
+        self.drift = None if self.drift is None else self._fit_drift(ratings, shrinkage=self.drift.shrinkage)
         return self
 
     def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals:
@@ -262,6 +278,14 @@ class Recommender:
         rows, cols = rows[kept], cols[kept]
         predicted = self.predict(self.user_ids[rows], self.item_ids[cols])
         return PredictionIntervals().fit(self._described(rows, cols), predicted, rating[kept])
+
+    def _fit_drift(self, ratings: pd.DataFrame, **options) -> UserDrift | None:
+        """Of the ratings that `self.ratings` was made of, if it is known when they were given."""
+        if "timestamp" not in ratings:
+            return None
+        rows, cols = self.ratings.positions(ratings["user_id"], ratings["item_id"])
+        times = seconds_of(ratings["timestamp"])[np.lexsort((cols, rows))]
+        return UserDrift(**options).fit(self.ratings, times, self.baseline)
 
     def _described(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """The features of `intervals` of pairs, -1 being unknown."""
@@ -401,7 +425,7 @@ class Recommender:
         """The lowest and the highest rating, stars."""
         return self.ratings.scale
 
-    def predict(self, user_ids: Iterable, item_ids: Iterable) -> np.ndarray:
+    def predict(self, user_ids: Iterable, item_ids: Iterable, timestamps: Iterable | None = None) -> np.ndarray:
         """The predicted ratings of pairs.
 
         Parameters
@@ -409,6 +433,9 @@ class Recommender:
         user_ids, item_ids : sequences of length N
             The pairs, in the caller's ids. Of a user or an item without training ratings nothing is known but the mean
             and the other's bias, and that is the prediction.
+        timestamps : sequence of length N, optional
+            When the ratings are given, dates or seconds since 1970: what the user rated around then is taken into
+            account, if there is a `drift`.
 
         Returns
         -------
@@ -426,7 +453,13 @@ class Recommender:
             scores = self._predictor.scores(users[start : start + USERS_AT_A_TIME])
             here = (position >= start) & (position < start + USERS_AT_A_TIME)
             predicted[known[here]] = scores[position[here] - start, cols[known[here]]]
-        return predicted.clip(*self.scale)
+        predicted = predicted.clip(*self.scale)
+        if timestamps is None or self.drift is None:
+            return predicted
+        times = seconds_of(timestamps)
+        if len(times) != len(rows):
+            raise ValueError(f"need as many timestamps as user_ids, not {len(times)} and {len(rows)}")
+        return (predicted + self.drift.predict(rows, times)).clip(*self.scale)
 
     def predict_interval(
         self, user_ids: Iterable, item_ids: Iterable, coverage: float = COVERAGE
@@ -463,14 +496,24 @@ class Recommender:
         error = self.intervals.half_width(features, predicted, coverage)
         return (predicted - error).clip(*self.scale), (predicted + error).clip(*self.scale)
 
-    def evaluate(self, ratings: pd.DataFrame) -> dict[str, float]:
+    def evaluate(self, ratings: pd.DataFrame, *, told_when: bool = False) -> dict[str, float]:
         """The errors on held-out ratings, in stars: rmse (over all ratings), user_rmse (mean of the users' RMSEs), mae.
 
         Every rating counts; those by or of somebody or something unknown are scored as `predict` says.
+
+        Parameters
+        ----------
+        ratings : DataFrame
+            With the columns user_id, item_id and rating.
+        told_when : bool
+            Whether the predictions are told when the ratings were given, column timestamp. Published errors are mostly
+            of predictions that are not.
         """
         check_ratings(ratings)
-        rating, predicted = ratings["rating"].to_numpy(), self.predict(ratings["user_id"], ratings["item_id"])
-        return metrics.scores(rating, predicted, ratings["user_id"])
+        if told_when:
+            check_columns(["timestamp"], ratings.columns, "told_when=True")
+        predicted = self.predict(ratings["user_id"], ratings["item_id"], ratings["timestamp"] if told_when else None)
+        return metrics.scores(ratings["rating"].to_numpy(), predicted, ratings["user_id"])
 
     def recommend(
         self,
@@ -729,7 +772,7 @@ class Recommender:
         if self.choice is not None:
             weights["choice"] = self.choice.model.state_dict()
         parameters = {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
-        rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals)
+        rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals, self.drift)
         write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, *rest))
 
     def _fitted(self) -> "Recommender":
@@ -780,7 +823,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
     ):
         raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
     recommender.item_features = trained.item_features
-    recommender.intervals = trained.intervals
+    recommender.intervals, recommender.drift = trained.intervals, trained.drift
     trained.baseline.measure_spread(ratings)
     models = {}
     for layout in layouts:

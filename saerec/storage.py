@@ -21,11 +21,12 @@ from scipy import sparse
 from torch import Tensor
 
 from saerec.baselines import BiasBaseline
+from saerec.drift import UserDrift
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix
 
-FORMAT = 2  # of what is written; 1, in two files, was never released
+FORMAT = 3  # of what is written; 2 had no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
 
 
@@ -123,6 +124,8 @@ class Trained:
         The weights of each network, by layout, and of the ChoiceModel, if there is one, as "choice".
     item_features : DataFrame or None
     intervals : PredictionIntervals or None
+    drift : UserDrift or None
+        Of `ratings`.
     """
 
     parameters: dict
@@ -134,6 +137,7 @@ class Trained:
     weights: dict[str, dict[str, Tensor]]
     item_features: pd.DataFrame | None
     intervals: PredictionIntervals | None
+    drift: UserDrift | None
 
 
 def write_trained(path: Path, trained: Trained) -> None:
@@ -144,6 +148,8 @@ def write_trained(path: Path, trained: Trained) -> None:
     tensors["item_bias"] = torch.from_numpy(trained.baseline.item_bias)
     if trained.intervals is not None:
         tensors |= {f"intervals.{name}": torch.from_numpy(array) for name, array in vars(trained.intervals).items()}
+    if trained.drift is not None:
+        tensors |= {f"drift.{name}": torch.from_numpy(getattr(trained.drift, name)) for name in ("times", "errors")}
     for name, matrix in {"ratings": ratings, "seen": seen}.items():
         if name == "ratings" or matrix is not ratings:
             tensors |= {f"{name}.{part}": torch.from_numpy(getattr(matrix.csr, part)) for part in CSR_PARTS}
@@ -166,6 +172,7 @@ def write_trained(path: Path, trained: Trained) -> None:
         "best_epochs": trained.best_epochs,
         "histories": histories,
         "mean": trained.baseline.mean,
+        "drift": None if trained.drift is None else trained.drift.shrinkage,
         "features": [] if features is None else [str(name) for name in features.columns],
     }
     write_tensors(path, "recommender", tensors, description)
@@ -203,10 +210,10 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
     baseline.mean = float(description["mean"])
     _require(math.isfinite(baseline.mean), "the mean is no number")
     for name, ids in (("user_bias", user_ids), ("item_bias", item_ids)):
-        setattr(baseline, name, _floats(name, tensors.pop(name), (len(ids),)))
+        setattr(baseline, name, _array(name, tensors.pop(name), (len(ids),)))
     item_features, columns = None, list(description["features"])
     if "item_features" in tensors:
-        values = _floats("item_features", tensors.pop("item_features"), (len(item_ids), len(columns)))
+        values = _array("item_features", tensors.pop("item_features"), (len(item_ids), len(columns)))
         item_features = pd.DataFrame(values, index=item_ids, columns=columns)
     intervals = None
     if "intervals.centres" in tensors:
@@ -214,7 +221,16 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         shapes = {"coefficients": (1 + N_FEATURES,), "centres": (n_groups,), "quantiles": (n_groups, len(LEVELS))}
         intervals = PredictionIntervals()
         for name, shape in shapes.items():
-            setattr(intervals, name, _floats(name, tensors.pop(f"intervals.{name}"), shape, torch.float64))
+            setattr(intervals, name, _array(name, tensors.pop(f"intervals.{name}"), shape, torch.float64))
+    drift = None
+    if "drift.times" in tensors:
+        drift = UserDrift(float(description["drift"]))
+        _require(0 < drift.shrinkage < math.inf, "the drift's shrinkage is no number of ratings")
+        drift.starts, n_ratings = matrices["ratings"].csr.indptr, matrices["ratings"].n_ratings
+        for name, dtype in (("times", torch.int64), ("errors", torch.float32)):
+            setattr(drift, name, _array(f"drift.{name}", tensors.pop(f"drift.{name}"), (n_ratings,), dtype))
+        first = np.isin(np.arange(1, n_ratings), drift.starts)  # of a user
+        _require(bool((first | (drift.times[1:] >= drift.times[:-1])).all()), "drift.times are out of order")
     histories = {}
     for layout, rows in dict(description["histories"]).items():
         history = pd.DataFrame(rows).astype({"epoch": int, "train_rmse": float, "valid_rmse": float})
@@ -226,7 +242,9 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         weights.setdefault(net, {})[rest] = tensor
     ratings = matrices["ratings"]
     seen = matrices.get("seen", ratings)
-    return Trained(parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals)
+    return Trained(
+        parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals, drift
+    )
 
 
 def _require(condition: bool, otherwise: str) -> None:
@@ -234,7 +252,8 @@ def _require(condition: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-def _floats(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> np.ndarray:
+def _array(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> np.ndarray:
+    """The numbers of a tensor that has this shape and type."""
     _require(
         tensor.dtype == dtype and tuple(tensor.shape) == shape,
         f"{name} is {list(tensor.shape)} of {tensor.dtype}, not {list(shape)} of {dtype}",

@@ -17,6 +17,7 @@ ORDER = [
     "fetch",
     "synthetic",
     "baselines",
+    "drift",
     "intervals",
     "lists",
     "model",

@@ -13,19 +13,21 @@ from safetensors.torch import load_file, save_file
 
 import saerec
 from saerec.recommender import FILE
-from saerec.storage import DamagedFileError, read_tensors, write_tensors
+from saerec.storage import FORMAT, DamagedFileError, read_tensors, write_tensors
 
-FIXTURE = Path(__file__).parent / "data" / "format_2"
+FIXTURES = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="module")
 def blob(parts, tmp_path_factory) -> bytes:
-    """A small recommender with all that one can have: text ids, features, unseen ratings, a ChoiceModel."""
+    """A small recommender with all that one can have: text ids, features, unseen ratings, a ChoiceModel, a drift."""
     folder = tmp_path_factory.mktemp("whole")
     train, valid = (part.assign(user_id="u" + part["user_id"].astype(str)) for part in parts[:2])
     features = pd.DataFrame({"x": 0.5}, index=train["item_id"].unique())
     rec = saerec.Recommender(hidden_dims=(4,), n_epochs=2, refit=False)
-    rec.fit(train, valid, item_features=features).save(folder)
+    rec.fit(train, valid, item_features=features)
+    rec.drift = rec._fit_drift(train)  # whether or not validation found any in made ratings
+    rec.save(folder)
     return (folder / FILE).read_bytes()
 
 
@@ -190,6 +192,11 @@ SPOILED = {
     "features without names": (describe("features", []), "item_features is"),
     "intervals of another shape": (put("intervals.quantiles", lambda t: t[:, :-1]), "quantiles is"),
     "intervals in halves": (without("intervals.coefficients"), "lacks 'intervals.coefficients'"),
+    "moments out of order": (put("drift.times", at(0, 10**9)), "drift.times are out of order"),
+    "moments of somebody else": (put("drift.times", lambda t: t[:-1]), "drift.times is"),
+    "moments that are floats": (put("drift.times", lambda t: t.float()), "of torch.float32, not"),
+    "moments without errors": (without("drift.errors"), "lacks 'drift.errors'"),
+    "a drift that is not shrunk": (describe("drift", 0.0), "the drift's shrinkage"),
     "an unknown parameter": (parameter("exec", "rm"), "its parameters are"),
     "a parameter of another type": (parameter("mask_weight", "2"), "its mask_weight is '2'"),
     "an orientation of ours that is not its own": (parameter("orientation", "both"), "its layouts are not those"),
@@ -230,13 +237,23 @@ def test_a_folder_instead_of_a_file(tmp_path):
         saerec.load(tmp_path)
 
 
-def test_what_was_written_before_still_loads():
-    """The folder was written by the first saerec with this format: all parts, text ids, both layouts."""
-    rec = saerec.load(FIXTURE)
-    expected = pd.read_csv(FIXTURE / "top2.csv")
+@pytest.mark.parametrize("folder", sorted(FIXTURES.glob("format_*")), ids=lambda folder: folder.name)
+def test_what_was_written_before_still_loads(folder):
+    """Each was written by the first saerec with its format: all parts, text ids, both layouts."""
+    rec = saerec.load(folder)
+    expected = pd.read_csv(folder / "top2.csv")
     found = rec.recommend(k=2, because=False)
     assert found[["user_id", "rank", "item_id"]].equals(
         expected[["user_id", "rank", "item_id"]].astype(found.dtypes[:3])
     )
     for name in ("score", "error", "chance"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+    assert (rec.drift is None) == (folder.name == "format_2")
+    if rec.drift:
+        asked = pd.read_csv(folder / "told_when.csv")
+        told = rec.predict(asked["user_id"], asked["item_id"], asked["timestamp"])
+        np.testing.assert_allclose(told, asked["predicted"], atol=1e-5)
+
+
+def test_todays_format_is_kept_for_tests():
+    assert (FIXTURES / f"format_{FORMAT}").is_dir()

@@ -34,6 +34,7 @@ ROWS = {
     "orientation user": {"orientation": "user", "item_features": None},
     "orientation both": {"orientation": "both"},
     "orientation mean": {"orientation": "mean"},
+    "told when each rating was given": {"told_when": True},
     "orientation mean, weight decay 2 in both": {"orientation": "mean", "weight_decay": 2.0},
 }
 
@@ -65,9 +66,10 @@ def tabulate(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, r
 
 def error(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, seed: int, **change) -> float:
     """The validation error of a training, at its best epoch."""
-    features = change.pop("item_features", features)
-    recommender = saerec.Recommender(**change, rank_by="rating", refit=False, seed=seed)
-    return recommender.fit(train, valid, item_features=features).evaluate(valid)["rmse"]
+    settings = {"item_features": features, "told_when": False} | change
+    features, told_when = settings.pop("item_features"), settings.pop("told_when")
+    recommender = saerec.Recommender(**settings, rank_by="rating", refit=False, seed=seed)
+    return recommender.fit(train, valid, item_features=features).evaluate(valid, told_when=told_when)["rmse"]
 
 
 if __name__ == "__main__":
