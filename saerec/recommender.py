@@ -36,7 +36,7 @@ from saerec.validation import (
 FILE = "recommender.safetensors"  # what `save` writes
 # What is trained for an orientation, and the settings of each.
 LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
-ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 4.0}
+ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 3.0}
 BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
 SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 RANKINGS = ("rating", "popularity", "both")
@@ -66,7 +66,7 @@ class Recommender:
         Of the biases: `saerec.BiasBaseline`.
     n_epochs, batch_size, lr, weight_decay, patience
         Of the training: `saerec.training.fit`. Left out: 40, 64 (a hundredth of the rows where that is more), 0.001 and
-        4, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
+        3, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
         `recommend_new`.

@@ -16,7 +16,7 @@ from saerec.training import DivergedError
 # What is tried of each setting, besides the default, in this order.
 VALUES = {
     "orientation": ("both", "mean", "user"),
-    "weight_decay": (2.0, 4.0, 8.0),
+    "weight_decay": (1.5, 3.0, 6.0),
     "shrinkage": (2.0, 10.0),
     "hidden_dims": ((250,), (1000,)),
     "dropout": (0.3, 0.7),

@@ -305,7 +305,7 @@ def fit(
     n_epochs: int = 40,
     batch_size: int = 64,
     lr: float = 1e-3,
-    weight_decay: float = 4.0,
+    weight_decay: float = 3.0,
     patience: int | None = None,
     stop_after: int | None = None,
     last_alone: bool = False,

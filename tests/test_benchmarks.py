@@ -60,6 +60,16 @@ def test_tried(parts, capsys):
     assert len({row.split(" | ")[1] for row in others}) > 10
 
 
+def test_variants(parts, capsys):
+    benchmark = runpy.run_path(str(BENCHMARKS / "variants.py"))
+    train, valid, _ = parts
+    features = pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
+    benchmark["tabulate"](benchmark["prepared"](train, valid, features), n_seeds=1, n_epochs=2)
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[0].lstrip("| ") for row in rows] == list(benchmark["VARIANTS"])
+    assert all(0.5 < float(row.split(" | ")[1]) < 1.5 for row in rows)
+
+
 def test_new_people(parts):
     benchmark = runpy.run_path(str(BENCHMARKS / "new_people.py"))
     train, valid, test = parts

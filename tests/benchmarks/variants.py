@@ -1,0 +1,187 @@
+"""Networks and losses from the literature that did not pay: validation errors on MovieLens latest-small.
+
+Every row has the default's input, settings and seeds, but for what it says; the first row is the default, trained like
+them. The test ratings are not looked at. Prints a Markdown table; on two cores it takes about six minutes::
+
+    python tests/benchmarks/variants.py
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+import saerec
+from saerec.storage import read_tensors
+from saerec.training import RatingRows, optimizer_and_schedule
+
+N_EPOCHS = 40
+N_AVERAGED = 10  # epochs
+N_DIMS = 5  # of the kernel, as in GLocal-K
+SPREAD = 0.9  # stars; of the distribution that the biases stand for
+WEIGHT_DECAY_OVER_RATINGS = 0.3  # better on validation than 1 and 2
+
+
+class Data(NamedTuple):
+    """Ratings with a row for every item, and what the network reads of it."""
+
+    train: saerec.RatingMatrix  # (I, U)
+    valid: saerec.RatingMatrix
+    baseline: saerec.BiasBaseline
+    features: np.ndarray  # (I, F)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    n_seeds = parser.parse_args().seeds
+    movielens = saerec.load_movielens()
+    train, valid, _ = saerec.split_ratings(saerec.top_users_and_items(movielens.ratings))
+    tabulate(prepared(train, valid, saerec.movie_features(movielens.movies)), n_seeds)
+
+
+def tabulate(data: Data, n_seeds: int, n_epochs: int = N_EPOCHS) -> None:
+    """Print a row for each variant; rmse in stars, with the lowest and the highest over the seeds."""
+    print("| | rmse | lowest – highest | against the default |\n|---|---|---|---|", flush=True)
+    first = None
+    for name, train in VARIANTS.items():
+        errors = [train(data, seed, n_epochs) for seed in range(n_seeds)]
+        first = np.mean(errors) if first is None else first
+        spread = f"{min(errors):.4f} – {max(errors):.4f}"
+        print(f"| {name} | {np.mean(errors):.4f} | {spread} | {np.mean(errors) - first:+.4f} |", flush=True)
+
+
+def prepared(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame) -> Data:
+    """As `Recommender` does it."""
+    every = saerec.RatingMatrix.from_frame(pd.concat([train, valid]))
+    ids = {"user_ids": every.user_ids, "item_ids": every.item_ids}
+    matrix = saerec.RatingMatrix.from_frame(train, **ids)
+    aligned = features.reindex(every.item_ids, fill_value=0).to_numpy(np.float32)
+    baseline = saerec.BiasBaseline().fit(matrix)
+    return Data(matrix.T, saerec.RatingMatrix.from_frame(valid, **ids).T, baseline.T, 6 * aligned)
+
+
+def network(data: Data, seed: int) -> saerec.SAE:
+    """The default's."""
+    torch.manual_seed(seed)
+    n_users, n_features = data.train.n_items, data.features.shape[1]
+    return saerec.SAE(n_users, (500,), dropout=0.5, output_gain=0.1, n_features=n_features)
+
+
+def fit(model: saerec.SAE, data: Data, seed: int, n_epochs: int, **options) -> float:
+    """Train; the error of the best epoch."""
+    batch_size = max(64, data.train.n_users // 100)
+    options |= {"baseline": data.baseline, "features": data.features, "sparse": False, "batch_size": batch_size}
+    return saerec.fit(model, data.train, data.valid, n_epochs=n_epochs, seed=seed, **options)["valid_rmse"].min()
+
+
+def default(data: Data, seed: int, n_epochs: int) -> float:
+    """saerec's own."""
+    return fit(network(data, seed), data, seed, n_epochs)
+
+
+class LocalKernel(nn.Module):
+    """Weights times a kernel of finite support between vectors of their two ends.
+
+    Han et al., "GLocal-K: global and local kernels for recommender systems", CIKM 2021, eq. 2.
+    """
+
+    def __init__(self, n_out: int, n_in: int):
+        super().__init__()
+        # One-dimensional, for weight decay spares what is.
+        self.ends = nn.ParameterList(nn.Parameter(1e-3 * torch.randn(n * N_DIMS)) for n in (n_out, n_in))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(n_out, n_in), of the same."""
+        u, v = (end.view(-1, N_DIMS) for end in self.ends)
+        squared = u.square().sum(dim=1, keepdim=True) + v.square().sum(dim=1) - 2 * u @ v.T
+        return weight * (1 - squared).relu()
+
+
+def with_kernel(data: Data, seed: int, n_epochs: int) -> float:
+    """The first layer's weights times a kernel."""
+    model = network(data, seed)
+    first = model.hidden[0]
+    nn.utils.parametrize.register_parametrization(first, "weight", LocalKernel(*first.weight.shape))
+    return fit(model, data, seed, n_epochs)
+
+
+def averaged(data: Data, seed: int, n_epochs: int) -> float:
+    """The weights' mean over the last epochs (Izmailov et al., UAI 2018)."""
+    model = network(data, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, data, seed, n_epochs, checkpoint_dir=folder)
+        files = sorted(Path(folder).glob("epoch_*"))[-N_AVERAGED:]
+        epochs = [read_tensors(file, "weights")[0] for file in files]
+    model.load_state_dict({name: torch.stack([epoch[name] for epoch in epochs]).mean(dim=0) for name in epochs[0]})
+    rows = RatingRows(data.train, data.baseline, features=data.features, sparse=False)
+    predicted = rows.predict(model, rows.batch(np.arange(data.train.n_users)))
+    return error(data, predicted)
+
+
+def error(data: Data, predicted: np.ndarray) -> float:
+    """Of predictions of all cells, (I, U) stars."""
+    rows, cols, rating = data.valid.coordinates()
+    return saerec.rmse(rating, predicted[rows, cols].clip(*data.train.scale))
+
+
+def over_ratings(data: Data, seed: int, n_epochs: int) -> float:
+    """A probability for each rating there is, by cross-entropy; the prediction is the mean.
+
+    The network adds to the logarithm of a normal distribution around the biases. Its output is not corrected by the
+    leave-one-out error.
+    """
+    model = network(data, seed)
+    values = np.unique(data.train.csr.data)
+    n_users, n_values = data.train.n_items, len(values)
+    model.output = nn.Linear(500, n_users * n_values)
+    nn.init.xavier_uniform_(model.output.weight, gain=0.1)
+    nn.init.zeros_(model.output.bias)
+    rows = RatingRows(data.train, data.baseline, features=data.features, sparse=False)
+    batch_size = max(64, data.train.n_users // 100)
+    stars = torch.from_numpy(values)
+
+    def written(items: np.ndarray, input_dropout: float) -> Tensor:  # (B, U, C)
+        code, weight, bias = rows.ends(model, rows.batch(items), input_dropout)
+        offset = torch.from_numpy(rows.offset(items[:, None], np.arange(n_users)))
+        prior = -(offset[..., None] - stars).square() / (2 * SPREAD**2)
+        return nn.functional.linear(code, weight, bias).view(len(items), n_users, n_values) + prior
+
+    steps = n_epochs * -(-data.train.n_users // batch_size)
+    optimizer, scheduler = optimizer_and_schedule(model, 1e-3, WEIGHT_DECAY_OVER_RATINGS, steps)
+    errors = []
+    for _ in range(n_epochs):
+        model.train()
+        for items in torch.randperm(data.train.n_users).split(batch_size):
+            items = items.numpy()
+            observed = data.train.csr[items].tocoo()
+            true = torch.from_numpy(np.searchsorted(values, observed.data))
+            loss = nn.functional.cross_entropy(written(items, 0.3)[observed.coords], true)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+        model.eval()
+        with torch.no_grad():
+            blocks = np.array_split(np.arange(data.train.n_users), -(-data.train.n_users // 128))
+            predicted = np.concatenate([(written(block, 0.0).softmax(dim=-1) @ stars).numpy() for block in blocks])
+        errors.append(error(data, predicted))
+    return min(errors)
+
+
+VARIANTS = {
+    "the default": default,
+    "a local kernel in the first layer, as in GLocal-K": with_kernel,
+    f"weights averaged over the last {N_AVERAGED} epochs": averaged,
+    "a probability for each of the ten ratings, cross-entropy": over_ratings,
+}
+
+
+if __name__ == "__main__":
+    main()
