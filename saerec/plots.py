@@ -422,7 +422,7 @@ def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes 
     ax.invert_yaxis()
     ax.axvline(0, color=GREY, linewidth=1)
     ax.grid(visible=False, axis="y")
-    ax.margins(x=0.12)
+    ax.margins(x=0.2)  # room for the labels of bars to the left
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="what the rating does for the prediction (rating points)", title=literal(title))
     return ax

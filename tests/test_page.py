@@ -206,7 +206,7 @@ def test_a_link_may_lead_to_a_users_list(make, opened):
     tab.wait_for_function(f"document.getElementById('person').value === '{row + 1}'")
     tab = opened(make(orientation="mean")[1], "#100%")
     assert tab.input_value("#person") == "me" and tab.locator("#best tbody tr").count() == 10
-    assert tab.inner_text("#people").endswith("There is no user 100% among them.")
+    assert tab.inner_text("#people").endswith("“100%” is not among them.")
 
 
 def test_a_search_that_finds_nothing_says_so_where_one_looks(make, opened):
