@@ -5,6 +5,7 @@ a web page of it, ``saerec verify`` tells whether it holds."""
 import argparse
 import shlex
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,17 +59,23 @@ examples:
   torchrun --nproc-per-node 4 -m saerec train --dataset ml-25m --out runs/big -p device=cuda
 """
 
-RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: movies that the user has not rated,
-best first. Or write those of all users to a file, part by part.
+RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: what they have not rated, best first,
+with reasons. Or write the lists of all users to a file, part by part, without reasons: those take far longer.
 
 examples:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
   saerec recommend --run runs/ml-latest-small --out top10.parquet --min-ratings 20
 """
 USERS_IN_A_PART = 10_000
+WIDTH = 80  # columns of a terminal
+ORDERS = {
+    "rating": "predicted rating alone",
+    "popularity": "predicted rating and popularity",
+    "both": "predicted rating and chance",
+}
 OF_OWN_FILES = ("user", "item", "rating", "timestamp", "titles", "duplicates", "separator", "encoding")
 
-PAGE_HELP = """Write one web page in which the model of a finished run runs: rate movies and see your list change, or
+PAGE_HELP = """Write one web page in which the model of a finished run runs: give ratings and see your list change, or
 look up what users of the data get, and why. It opens from disk and needs no network. saerec run writes it too.
 
 example:
@@ -287,6 +294,9 @@ def _run(options: argparse.Namespace) -> None:
         restart=options.restart,
         progress=not options.quiet,
     )
+    scores = Path(index).with_name("scores.csv")
+    if scores.exists():
+        _warn_if_worse(pd.read_csv(scores, index_col="model")["rmse"])
     print(f"done: open {index}")
 
 
@@ -297,7 +307,18 @@ def _train(options: argparse.Namespace) -> None:
         scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)
     if scores is not None:
         print(scores.to_string(float_format="{:.4f}".format))
+        _warn_if_worse(scores["rmse"])
         print(f"done: {options.out}")
+
+
+def _warn_if_worse(rmse: pd.Series) -> None:
+    """Say so if something simpler predicts the test ratings as well; `rmse` is indexed by the models' names."""
+    as_good = rmse.index[(rmse <= rmse["saerec"]) & (rmse.index != "saerec")]
+    if len(as_good):
+        print(
+            f"on these data saerec is not worth its training: on the test ratings it is off by {rmse['saerec']:.4f}, "
+            f"{rmse[as_good].idxmin()} by {rmse[as_good].min():.4f}"
+        )
 
 
 def _recommend(options: argparse.Namespace) -> None:
@@ -314,15 +335,33 @@ def _recommend(options: argparse.Namespace) -> None:
         top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
     if top.empty:
         return
-    print(f"user {options.user}: the best {len(top)} of what they have not rated")
-    names = ("rank", "score", "error", "chance", "n_ratings", "title", "genres", "because_title")
-    table = top[[name for name in names if name in top]].fillna("")
-    if "chance" in table:
-        table["chance"] = table["chance"].map("{:.1%}".format)
-    table = table.rename(
-        columns={"score": "stars", "error": "±", "n_ratings": "ratings", "because_title": "because they rated"}
-    )
-    print(table.to_string(index=False, float_format="{:.2f}".format))
+    order = ORDERS[options.rank_by or recommender.rank_by]
+    print(f"user {options.user}: the best {len(top)} of what they have not rated, by {order}")
+    print(_told(top))
+    print("\nrating   what they would give it, as predicted")
+    if "error" in top:
+        print("±        how sure that is: about four ratings in five are no farther off")
+    if "chance" in top:
+        print("chance   that it is what they choose next")
+    print("ratings  how many users have rated it\nbecause  the rating of theirs that speaks most for it, if one does")
+
+
+def _told(top: pd.DataFrame) -> str:
+    """A list within 80 columns: a line for each item, its reason below."""
+    columns = {"#": top["rank"].map(str), "rating": top["score"].map("{:.2f}".format)}
+    for name, label, form in (("error", "±", "{:.2f}"), ("chance", "chance", "{:.1%}"), ("n_ratings", "ratings", "{}")):
+        if name in top:
+            columns[label] = top[name].map(form.format)
+    cells = [f"{label:<{max(len(label), texts.str.len().max())}}" for label, texts in columns.items()]
+    indent, lines = " " * len("  ".join([*cells, ""])), ["  ".join([*cells, "title"])]
+    titles, reasons = top["title"].fillna("(no title)"), top.get("because_title", [None] * len(top))
+    for place, (title, reason) in enumerate(zip(titles, reasons)):
+        numbers = [f"{texts.iloc[place]:<{len(cell)}}" for texts, cell in zip(columns.values(), cells)]
+        lines.append("  ".join([*numbers, textwrap.shorten(title, WIDTH - len(indent), placeholder="…")]))
+        if not pd.isna(reason):
+            lines.append(textwrap.shorten(f"because {reason}", WIDTH - len(indent), placeholder="…"))
+            lines[-1] = indent + lines[-1]
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One web page with the whole model inside: a visitor rates movies, and the list changes as they do.
+"""One web page with the whole model inside: a visitor rates items, and the list changes as they do.
 
 The page is `page.html` with a recommender in it. It computes what `Recommender` computes, in JavaScript, and asks no
 network for anything, so it works from disk and offline.
@@ -36,6 +36,7 @@ def write_page(
     seen: pd.DataFrame | Iterable[pd.DataFrame] = (),
     rmse: Mapping[str, float] = {},
     source: str = "",
+    thing: str = "item",
     n_users: int = 1000,
     seed: int = 0,
 ) -> Path:
@@ -58,6 +59,8 @@ def write_page(
         The page quotes "saerec" beside "regularised biases".
     source : str
         A sentence for the foot of the page: where the ratings come from.
+    thing : str
+        What an item is called in the sentence at the top, in the singular: "movie", "book".
     n_users : int
         How many users can be looked up; of more, so many are drawn at random, and the page says so. With 500 hidden
         units a user takes about 2 KB of the file, an item 3.
@@ -73,7 +76,7 @@ def write_page(
         rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
     (low, high), choice = ratings.scale, recommender.choice
     content = {
-        "about": _about(ratings, rmse, len(rows)),
+        "about": _about(ratings, rmse, thing, len(rows)),
         "source": source,
         "scale": {"low": low, "high": high, "step": _step(ratings), "unit": ratings.unit},
         "mean": baseline.mean,
@@ -97,17 +100,19 @@ def write_page(
     return path
 
 
-def _about(ratings: RatingMatrix, rmse: Mapping[str, float], n_users: int) -> list[str]:
+def _about(ratings: RatingMatrix, rmse: Mapping[str, float], thing: str, n_users: int) -> list[str]:
     """The sentences at the top and at the choice of a user."""
     text = (
         f"A small neural network, an autoencoder, has learnt from {ratings.n_ratings:,} ratings of "
-        f"{ratings.n_items:,} movies by {ratings.n_users:,} people which tastes go together. "
+        f"{ratings.n_items:,} {thing}s by {ratings.n_users:,} people which tastes go together. "
         "It runs inside this page: what you enter stays here."
     )
     if {"saerec", "regularised biases"} <= set(rmse):
+        (low, high), mine, plain = ratings.scale, rmse["saerec"], rmse["regularised biases"]
         text += (
-            f" On ratings that it had never seen it is off by {rmse['saerec']:.2f} stars (root mean square); "
-            f"averages of movies and people are off by {rmse['regularised biases']:.2f}."
+            f" On ratings that it had never seen it is off by {mine:.2f} (root mean square, on a scale from {low:g} to "
+            f"{high:g}); averages of {thing}s and people are off by {plain:.2f}"
+            f"{'.' if mine < plain else ', so they are the better guess here.'}"
         )
     every = f"all {n_users:,}" if n_users == ratings.n_users else f"{n_users:,} of {ratings.n_users:,}, drawn at random"
     return [text, f"People of the study: {every}."]

@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito's palette, which people with any colour visio
 2008).
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def use_style() -> None:
 
 
 def literal(text: object) -> str:
-    """What matplotlib draws as `text` itself: between two dollar signs it would see a formula."""
-    return str(text).replace("$", r"\$")
+    """What matplotlib draws as `text` itself: between dollar signs it would see a formula, and it draws no tabs."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)).replace("$", r"\$")
 
 
 def _shortened(title: object) -> str:
@@ -80,7 +81,7 @@ def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xticks(share.index)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(visible=False, axis="x")
-    ax.set(xlabel="rating (stars)", ylabel="share of all ratings", title="How people rate")
+    ax.set(xlabel="rating", ylabel="share of all ratings", title="How people rate")
     return ax
 
 
@@ -180,10 +181,10 @@ def plot_history(
     if best_epoch is not None:
         best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
         ax.axvline(best_epoch, color=RED, linewidth=1)
-        ax.plot(best_epoch, best, "o", color=RED, label=f"chosen: epoch {best_epoch}, {best:.4f} stars")
+        ax.plot(best_epoch, best, "o", color=RED, label=f"chosen: epoch {best_epoch}, {best:.4f}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-    ax.set(xlabel="epoch", ylabel="RMSE (stars)", title="Error while training")
+    ax.set(xlabel="epoch", ylabel="RMSE (rating points)", title="Error while training")
     return ax
 
 
@@ -268,7 +269,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
         strip.tick_params(labelleft=False)
         strip.set_facecolor("#F4F4F4")
-    ax.set(xlabel="RMSE (stars); left is better", ylabel="NDCG of the first ten places; up is better")
+    ax.set(xlabel="RMSE (rating points); left is better", ylabel="NDCG of the first ten places; up is better")
     return ax
 
 
@@ -292,7 +293,7 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
     ax.legend()
-    ax.set(xlabel=f"{xlabel}; below, the number of test ratings", ylabel="RMSE (stars)")
+    ax.set(xlabel=f"{xlabel}; below, the number of test ratings", ylabel="RMSE (rating points)")
     return ax
 
 
@@ -320,7 +321,7 @@ def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None
     ax.plot(levels[[0, -1]], levels[[0, -1]], linestyle="--", color=GREY, label="a perfect prediction")
     ax.set_xticks(levels)
     ax.legend(loc="upper left")
-    ax.set(xlabel="rating given (stars)", ylabel="rating predicted (stars)", title="Predicted against true")
+    ax.set(xlabel="rating given", ylabel="rating predicted", title="Predicted against true")
     return ax
 
 
@@ -377,7 +378,7 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     titles, title = [_shortened(name) for name in recommended["title"]], literal(title)
     positions = range(len(titles))
     ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE, height=0.6)
-    labels = [f"{score:.2f} ★" for score in recommended["score"]]
+    labels = [f"{score:.2f}" for score in recommended["score"]]
     if "error" in recommended:
         labels = [f"{label} ± {error:.2f}" for label, error in zip(labels, recommended["error"])]
         ends = [(recommended["score"] + sign * recommended["error"]).clip(*scale) for sign in (-1, 1)]
@@ -387,12 +388,14 @@ def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float
     ax.set_yticks(positions, titles)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
-    ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating (stars)", title=title)
+    ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating", title=title)
     return ax
 
 
 def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes | None = None) -> Axes:
     """The ratings that raise a prediction most, the first on top, and those that lower it most: bars, `n` of each.
+
+    What the label of its bar would call 0.00 is left out; where all are small, labels have more digits.
 
     Parameters
     ----------
@@ -402,20 +405,26 @@ def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes 
         Of either kind, if there are so many.
     """
     ordered = explained.sort_values("influence", ascending=False, kind="stable")
-    raising, lowering = ordered[ordered["influence"] > 0].head(n), ordered[ordered["influence"] < 0].tail(n)
+    strongest = ordered["influence"].abs().max() if len(ordered) else 0.0
+    digits = max(2, 1 - math.floor(math.log10(strongest))) if strongest > 0 else 2
+    told = ordered["influence"].round(digits)
+    raising, lowering = ordered[told > 0].head(n), ordered[told < 0].tail(n)
     shown = pd.concat([raising, lowering])
     ax = ax or plt.subplots(figsize=(9, 0.36 * max(len(shown), 1) + 1))[1]
     places = range(len(shown))
     colours = [BLUE if influence > 0 else ORANGE for influence in shown["influence"]]
     bars = ax.barh(places, shown["influence"], color=colours, height=0.6)
-    ax.bar_label(bars, labels=[f"{influence:+.2f}" for influence in shown["influence"]], padding=3, fontsize=SMALL)
+    ax.bar_label(
+        bars, labels=[f"{influence:+.{digits}f}" for influence in shown["influence"]], padding=3, fontsize=SMALL
+    )
     labels = [f"{_shortened(name)}, rated {stars:g}" for name, stars in zip(shown["title"], shown["rating"])]
     ax.set_yticks(places, labels)
     ax.invert_yaxis()
     ax.axvline(0, color=GREY, linewidth=1)
     ax.grid(visible=False, axis="y")
-    ax.margins(x=0.12)
-    ax.set(xlabel="what the rating does for the prediction (stars)", title=literal(title))
+    ax.margins(x=0.2)  # room for the labels of bars to the left
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="what the rating does for the prediction (rating points)", title=literal(title))
     return ax
 
 
@@ -424,7 +433,7 @@ def plot_curves(
     *,
     dots: Mapping[str, pd.Series] = {},
     baselines: Mapping[str, float] = {},
-    ylabel: str = "RMSE (stars)",
+    ylabel: str = "RMSE (rating points)",
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -507,6 +516,11 @@ def plot_steps(
 
 def _draw_baselines(ax: Axes, baselines: Mapping[str, float]) -> None:
     at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-    for name, error in baselines.items():
+    for _, error in baselines.items():
         ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
-        ax.annotate(literal(name), (1, error), color=GREY, fontsize=SMALL, **at)
+    low, high = ax.get_ylim()
+    line, free = (high - low) / 20, low  # of text; names of near-equal errors stand one above another
+    for name, error in sorted(baselines.items(), key=lambda baseline: baseline[1]):
+        place = max(error, free)
+        ax.annotate(literal(name), (1, place), color=GREY, fontsize=SMALL, **at)
+        free = place + line

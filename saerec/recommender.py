@@ -473,7 +473,7 @@ class Recommender:
         Parameters
         ----------
         user_ids, item_ids
-            As of `predict`.
+            As of `predict`; or one id each, for one pair.
         coverage : float between 0 and 1
             The share of ratings that the intervals are to hold.
 
@@ -491,6 +491,7 @@ class Recommender:
             raise ValueError(
                 "this recommender was fitted without validation ratings: fit(train, valid) measures errors"
             )
+        user_ids, item_ids = ([ids] if np.isscalar(ids) else ids for ids in (user_ids, item_ids))
         predicted = self.predict(user_ids, item_ids)
         features = self._described(*self.ratings.positions(user_ids, item_ids))
         error = self.intervals.half_width(features, predicted, coverage)

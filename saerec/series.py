@@ -133,13 +133,15 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
+    movielens = Path(dataset).name.startswith("ml-")
     return page.write_page(
         out or Path(folder, RECOMMENDER_PAGE),
         saerec.load(model),
         pd.read_parquet(movies),
         seen=[pd.read_parquet(ratings)],
         rmse=rmse,
-        source=CITATION if Path(dataset).name.startswith("ml-") else "",
+        source=CITATION if movielens else "",
+        thing="movie" if movielens else "item",
         n_users=n_users,
     )
 
@@ -513,7 +515,7 @@ PAGE = """<!DOCTYPE html>
 <tbody>{notebooks}</tbody>
 </table></div>
 <h2>Errors on the test ratings</h2>
-<p>In stars; opened once, after the epoch had been chosen on the validation ratings.</p>
+<p>In points of the ratings (stars on MovieLens); opened once, after the epoch was chosen on validation ratings.</p>
 <div class="scrolls">{scores}</div>
 <h2>Files</h2>
 <div class="scrolls"><table>
@@ -546,7 +548,9 @@ def _write_index(folder: Path) -> Path:
     files = [(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()]
     chosen = {name: value for name, value in record["parameters"].items() if name not in ("dataset", "out")}
     settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
-    button = f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: rate movies, and see what it recommends</a></p>'
+    button = (
+        f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: give a few ratings, and see what it recommends</a></p>'
+    )
     text = PAGE.format(
         style=STYLE.read_text(encoding="utf-8"),
         title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),

@@ -12,7 +12,7 @@ import pytest
 
 import saerec
 from saerec import selection, series
-from saerec.__main__ import main
+from saerec.__main__ import _told, main
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,35 @@ def run(tmp_path_factory):
 
 def test_recommend_prints_a_table_of_unseen_titles(run, capsys):
     assert main(["recommend", "--run", str(run), "--user", "105", "-k", "4"]) == 0
-    first, header, *rows = capsys.readouterr().out.splitlines()
-    assert first == "user 105: the best 4 of what they have not rated"
-    assert header.split()[:4] == ["rank", "stars", "chance", "ratings"]
-    assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
+    table, explained = capsys.readouterr().out.split("\n\n")
+    first, header, *rows = table.splitlines()
+    assert first == "user 105: the best 4 of what they have not rated, by predicted rating and chance"
+    assert header.split() == ["#", "rating", "chance", "ratings", "title"]
+    assert [row.split()[0] for row in rows if "because" not in row] == ["1", "2", "3", "4"]
+    assert all(re.match(r"\d+ .* Movie \d+$| +because Movie \d+$", row) for row in rows)
+    assert [line.split()[0] for line in explained.splitlines()] == ["rating", "chance", "ratings", "because"]
+
+
+def test_a_list_fits_a_terminal_whatever_the_titles(run):
+    movies = pd.read_parquet(run / "movies.parquet").assign(title="Long " * 40)
+    movies.loc[::2, "title"] = None
+    top = saerec.load(run / "model").recommend([105], movies=movies).assign(error=0.5)
+    header, *rows = _told(top).splitlines()
+    assert "±" in header and max(map(len, rows)) <= 80 and len(rows) > len(top)
+    assert any(row.endswith("(no title)") for row in rows) and any(row.endswith("Long…") for row in rows)
+    assert len(_told(top.drop(columns=["error", "because_title"])).splitlines()) == 1 + len(top)
+
+
+@pytest.mark.parametrize("better", ["", "user means"])
+def test_a_run_that_is_worse_than_a_baseline_says_so(tmp_path, monkeypatch, capsys, better):
+    scores = pd.Series({"global mean": 1.2, "user means": 0.79 if better else 1.0, "saerec": 0.8}, name="rmse")
+    scores.rename_axis("model").to_csv(tmp_path / "scores.csv")
+    monkeypatch.setattr(series, "run", lambda *_, **__: tmp_path / "index.html")
+    assert main(["run"]) == 0
+    said = (
+        "on these data saerec is not worth its training: on the test ratings it is off by 0.8000, user means by 0.7900"
+    )
+    assert (said in capsys.readouterr().out) == bool(better)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -118,7 +143,7 @@ def test_nothing_that_was_rated_is_listed_and_a_short_list_is_explained(run, cap
     output = capsys.readouterr()
     ratings = pd.read_parquet(run / "ratings.parquet")
     seen = {f"Movie {item // 7}" for item in ratings.loc[ratings["user_id"] == 105, "item_id"]}
-    listed = set(re.findall(r"(Movie \d+)\s+Drama", output.out))
+    listed = set(re.findall(r"\d +(Movie \d+)\n", output.out))
     assert listed == {f"Movie {i}" for i in range(30)} - seen
     assert output.err == f"saerec: user 105 has only {30 - len(seen)} unseen items, so the list is shorter than k=30\n"
 

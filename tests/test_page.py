@@ -159,13 +159,13 @@ every_layout = pytest.mark.parametrize(
 
 @every_layout
 def test_visitors_get_what_recommend_new_says(make, opened, movielens, settings, n):
-    """The first by keyboard, of fifty two more by what it does, the others with ratings given to the page."""
+    """Of fifty the first by keyboard, one more by what it does, all others with ratings given to the page."""
     rec, path = make(**settings)
     titles, rng = movielens.movies.set_index("item_id")["title"], np.random.default_rng(n)
     give = "given => { ratedByMe.clear(); given.forEach(pair => ratedByMe.set(...pair)); update(); }"
     for visitor in range(n):
-        by_hand, ratings = visitor <= n // 25, {}
-        if by_hand:
+        by_hand, ratings = visitor < n // 25, {}
+        if by_hand or not visitor:
             tab = opened(path)
             tab.focus("#search")
         cols = rng.choice(len(rec.item_ids), 5 if by_hand else rng.integers(1, 21), replace=False)
@@ -202,7 +202,34 @@ def test_a_link_may_lead_to_a_users_list(make, opened):
     row = 7
     tab = opened(path, f"#{rec.user_ids[row]}")
     assert tab.input_value("#person") == str(row) and tab.inner_text("#you") == "What they liked most"
-    assert opened(make(orientation="mean")[1], "#nobody").input_value("#person") == "me"
+    tab.evaluate(f"location.hash = '{rec.user_ids[row + 1]}'")
+    tab.wait_for_function(f"document.getElementById('person').value === '{row + 1}'")
+    tab = opened(make(orientation="mean")[1], "#100%")
+    assert tab.input_value("#person") == "me" and tab.locator("#best tbody tr").count() == 10
+    assert tab.inner_text("#people").endswith("“100%” is not among them.")
+
+
+def test_a_search_that_finds_nothing_says_so_where_one_looks(make, opened):
+    tab = opened(make(orientation="item")[1])
+    tab.focus("#search")
+    tab.keyboard.insert_text("zzzz")
+    assert tab.inner_text("#none") == "Nothing here has such a title." == tab.get_by_role("status").text_content()
+    tab.keyboard.press("Escape")
+    assert not tab.is_visible("#none")
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        (1, "higher by 1 counts as much as being 2.7"),
+        (0.888889, "higher by 1 counts as much as being 3.1"),
+        (22, "higher by 10 counts as much as being 1.6"),
+    ],
+)
+def test_the_control_is_told_in_round_figures_on_any_scale(scale, said, make, opened):
+    tab = opened(make(orientation="item")[1])
+    tab.evaluate(f"scale.unit = {scale}; update()")
+    assert said in tab.inner_text("#trade")
 
 
 def test_the_control_goes_from_predicted_stars_alone_to_what_is_chosen(make, opened, movielens):
@@ -213,7 +240,7 @@ def test_the_control_goes_from_predicted_stars_alone_to_what_is_chosen(make, ope
     tab.keyboard.press("Home")
     expected = rec.recommend_new({}, rank_by="rating")
     assert list(rec.item_ids[listed(tab)["col"]]) == list(expected["item_id"])
-    assert "Only predicted stars count" in tab.inner_text("#trade")
+    assert "only the predicted rating counts" in tab.inner_text("#trade")
     tab.keyboard.press("End")
     expected = rec.recommend_new({}, k=None)
     key = expected["score"] + 2 * np.log(expected["chance"])
@@ -229,7 +256,7 @@ def test_all_is_labelled_announced_and_within_a_narrow_window(make, opened):
     assert tab.get_attribute("#search", "aria-expanded") == "true"
     assert tab.locator("#found [aria-selected=true]").count() == 1
     tab.keyboard.press("Enter")
-    assert tab.get_by_role("slider", name="Stars for Star").get_attribute("aria-valuetext") == "4 of 5 stars"
+    assert tab.get_by_role("slider", name="Rating of Star").get_attribute("aria-valuetext") == "4 of 5"
     assert tab.get_by_role("status").text_content().startswith("The list has changed. First: ")
     assert tab.get_by_role("heading", level=1).count() == 1 and tab.get_attribute("html", "lang") == "en"
     names = tab.evaluate(
@@ -244,7 +271,7 @@ def test_all_is_labelled_announced_and_within_a_narrow_window(make, opened):
     popular = tab.locator("#popular tbody button").first
     title = popular.inner_text()
     popular.press("Enter")
-    assert tab.get_by_role("slider", name=f"Stars for {title}").evaluate("one => one === document.activeElement")
+    assert tab.get_by_role("slider", name=f"Rating of {title}").evaluate("one => one === document.activeElement")
 
 
 def test_a_hostile_title_is_shown_and_not_obeyed(opened, tmp_path, tastes):
@@ -258,7 +285,7 @@ def test_a_hostile_title_is_shown_and_not_obeyed(opened, tmp_path, tastes):
     tab.keyboard.type("<img")
     tab.keyboard.press("Enter")
     assert tab.inner_text("#rated li > span:first-child") == HOSTILE and tab.locator("img").count() == 0
-    assert tab.title() == "What to watch next"
+    assert tab.title() == "What you may like next"
 
 
 # Without one
@@ -417,7 +444,10 @@ def test_the_command_writes_the_page_of_a_run_and_says_where(run, tmp_path, caps
     assert main(["page", "--run", str(run)]) == 0
     assert capsys.readouterr().out == f"open {run / 'recommender.html'}\n"
     about, _ = content_of(run / "recommender.html")["about"]
-    assert "0.84 stars" in about and "0.91" in about
+    assert (
+        "is off by 0.84 (root mean square, on a scale from 0.5 to 5); averages of items and people are off by 0.91."
+        in about
+    )
     elsewhere = tmp_path / "new" / "page.html"
     assert main(["page", "--run", str(run), "--out", str(elsewhere), "--n-users", "3"]) == 0
     assert len(content_of(elsewhere)["users"]["ids"]) == 3
@@ -442,4 +472,5 @@ def test_a_run_that_is_not_finished_is_one_line_and_exit_1(run, capsys, missing,
 def test_only_ratings_of_movielens_are_credited_to_it(run):
     for dataset, credited in (("data/ml-1m", True), ("shop.csv", False)):
         (run / "run.json").write_text(json.dumps({"parameters": {"dataset": dataset}}))
-        assert ("Harper" in content_of(series.write_page(run))["source"]) == credited
+        content = content_of(series.write_page(run))
+        assert ("Harper" in content["source"]) == credited == ("24 movies" in content["about"][0])

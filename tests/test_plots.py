@@ -1,5 +1,7 @@
 """Every picture draws what it was given, labels its axes, and can be drawn on an axes of the caller's."""
 
+from itertools import pairwise
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -110,7 +112,7 @@ def test_history_marks_the_chosen_epoch_and_draws_each_curve():
     training, validation, *_ = ax.lines
     assert list(training.get_ydata()) == [0.9, 0.8, 0.7]
     assert list(validation.get_ydata()) == [0.95, 0.9, 0.92]
-    assert "chosen: epoch 2, 0.9000 stars" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "chosen: epoch 2, 0.9000" in [text.get_text() for text in ax.get_legend().get_texts()]
     assert "biases" in [text.get_text() for text in ax.texts]
 
 
@@ -189,7 +191,7 @@ def test_top_draws_error_bars_within_the_scale_and_tells_them():
     ax = plots.plot_top(TOP.assign(error=[1.0, 0.5, 0.25]), title="Top", scale=(0.5, 5.0))
     (bars,) = ax.collections
     assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[3.5, 5], [3.75, 4.75], [3.75, 4.25]]
-    assert [text.get_text() for text in ax.texts] == ["4.50 ★ ± 1.00", "4.25 ★ ± 0.50", "4.00 ★ ± 0.25"]
+    assert [text.get_text() for text in ax.texts] == ["4.50 ± 1.00", "4.25 ± 0.50", "4.00 ± 0.25"]
 
 
 def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing():
@@ -202,6 +204,32 @@ def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing
     assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [0.3, 0.2, -0.1, -0.2]
     assert [bar.get_facecolor() == to_rgba(plots.BLUE) for bar in ax.patches] == [True, True, False, False]
     assert not list(plots.plot_influence(explained.head(0), title="t").patches)
+
+
+def test_small_influences_have_labels_that_tell_and_what_a_label_would_call_zero_is_left_out():
+    explained = pd.DataFrame({"title": list("abc"), "rating": 4, "influence": [0.3, 0.004, -0.004]})
+    assert [text.get_text() for text in plots.plot_influence(explained, title="t").texts] == ["+0.30"]
+    small = explained.assign(influence=[0.004, 0.001, -0.0021])
+    ax = plots.plot_influence(small, title="t")
+    assert [text.get_text() for text in ax.texts] == ["+0.0040", "+0.0010", "-0.0021"]
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_names_of_baselines_that_are_nearly_equal_stand_apart():
+    baselines = pd.Series({"a": 0.93, "b": 0.931, "c": 0.9305})
+    ax = plots.plot_history(HISTORY, baselines=baselines)
+    ax.figure.canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == 3 and all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(boxes))
+    assert [line.get_ydata()[0] for line in ax.lines[2:]] == list(baselines)
+
+
+def test_a_tab_in_a_title_is_drawn_as_a_space(recwarn):
+    ax = plots.plot_top(TOP.assign(title="Tea\tno. 7"), title="Tea\tno. 7", scale=(0.5, 5.0))
+    ax.figure.canvas.draw()
+    assert ax.get_title() == "Tea no. 7" and not [one for one in recwarn if "Glyph" in str(one.message)]
 
 
 def test_calibration_is_drawn_against_what_was_stated():

@@ -293,6 +293,8 @@ class TestIntervals:
         low, high = rec.predict_interval(top["user_id"], top["item_id"])
         np.testing.assert_allclose((top["score"] - top["error"]).clip(*rec.scale), low, atol=1e-5)
         np.testing.assert_allclose((top["score"] + top["error"]).clip(*rec.scale), high, atol=1e-5)
+        one = rec.predict_interval(top["user_id"][0], top["item_id"][0])  # ids themselves, as `explain` takes them
+        assert one == (low[:1], high[:1])
 
     def test_somebody_new_is_as_sure_as_a_user_of_the_same_ratings(self, parts):
         rec = quick().fit(*parts[:2])
