@@ -8,6 +8,7 @@ from saerec.ratings import RatingMatrix
 from saerec.validation import TimestampError
 
 N_AROUND = 20  # ratings before a moment, and as many after it
+LATEST = 1e11  # seconds since 1970, in the year 5138: what is larger counts something else
 SHRINKAGES = (3.0, 5.0, 10.0, 20.0, 40.0)  # ratings; from which validation chooses
 
 
@@ -57,10 +58,11 @@ class UserDrift:
 
     def sums(self, rows: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The sums of w e, stars, and of w, for the users at `rows` (-1: unknown) at `times`: (M,) float64 each."""
-        moments, order_in_time = np.unique(self.times, return_inverse=True)
-        of_row = len(moments) + 1  # a key for each user and moment: both orders in one number
-        keys = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)) * of_row + order_in_time
-        place = np.searchsorted(keys, rows * of_row + np.searchsorted(moments, times))
+        first, last = int(self.times.min()), int(self.times.max())
+        span = last - first + 2
+        # One number for user and moment, in the order of both.
+        keys = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)) * span + (self.times - first)
+        place = np.searchsorted(keys, rows * span + (np.clip(times, first, last + 1) - first))
         weighted, weights = np.zeros(len(rows)), np.zeros(len(rows))
         for step in range(-N_AROUND, N_AROUND):
             near = place + step
@@ -116,9 +118,11 @@ def seconds_of(timestamps: pd.Series) -> np.ndarray:
             timestamps = timestamps.dt.tz_convert("UTC").dt.tz_localize(None)
         if timestamps.notna().all():
             return timestamps.to_numpy().astype("datetime64[s]").astype(np.int64)
-    elif pd.api.types.is_numeric_dtype(timestamps) and np.isfinite(timestamps.to_numpy(float, na_value=np.nan)).all():
-        return timestamps.to_numpy().astype(np.int64)
+    elif pd.api.types.is_numeric_dtype(timestamps) and not pd.api.types.is_bool_dtype(timestamps):
+        seconds = timestamps.to_numpy(float, na_value=np.nan)
+        if (np.abs(seconds) < LATEST).all():  # so not with NaN
+            return seconds.astype(np.int64)
     raise TimestampError(
-        "column timestamp: neither dates nor numbers of seconds since 1970, or one is missing; correct it, or leave "
-        "the column out"
+        "column timestamp: neither dates nor numbers of seconds (not milliseconds) since 1970, or one is missing; "
+        "correct it, or leave the column out"
     )

@@ -21,7 +21,7 @@ from scipy import sparse
 from torch import Tensor
 
 from saerec.baselines import BiasBaseline
-from saerec.drift import UserDrift
+from saerec.drift import LATEST, UserDrift
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix
@@ -229,6 +229,7 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         drift.starts, n_ratings = matrices["ratings"].csr.indptr, matrices["ratings"].n_ratings
         for name, dtype in (("times", torch.int64), ("errors", torch.float32)):
             setattr(drift, name, _array(f"drift.{name}", tensors.pop(f"drift.{name}"), (n_ratings,), dtype))
+        _require(bool(((drift.times > -LATEST) & (drift.times < LATEST)).all()), "drift.times are no seconds")
         first = np.isin(np.arange(1, n_ratings), drift.starts)  # of a user
         _require(bool((first | (drift.times[1:] >= drift.times[:-1])).all()), "drift.times are out of order")
     histories = {}

@@ -119,7 +119,16 @@ def test_a_saved_recommender_knows_its_moments(sittings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "timestamps", [["now", "then"], [1.0, np.nan], [pd.Timestamp(0), pd.NaT], [np.inf, 1.0], [None, 3]]
+    "timestamps",
+    [
+        ["now", "then"],
+        [1.0, np.nan],
+        [pd.Timestamp(0), pd.NaT],
+        [np.inf, 1.0],
+        [None, 3],
+        [1.7e12, 1.7e12],
+        [True, False],
+    ],
 )
 def test_what_is_no_time_is_refused(timestamps):
     with pytest.raises(TimestampError, match="leave the column out"):

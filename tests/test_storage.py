@@ -193,6 +193,7 @@ SPOILED = {
     "intervals of another shape": (put("intervals.quantiles", lambda t: t[:, :-1]), "quantiles is"),
     "intervals in halves": (without("intervals.coefficients"), "lacks 'intervals.coefficients'"),
     "moments out of order": (put("drift.times", at(0, 10**9)), "drift.times are out of order"),
+    "moments beyond time": (put("drift.times", lambda t: at(-1, -(2**63))(t)), "drift.times are no seconds"),
     "moments of somebody else": (put("drift.times", lambda t: t[:-1]), "drift.times is"),
     "moments that are floats": (put("drift.times", lambda t: t.float()), "of torch.float32, not"),
     "moments without errors": (without("drift.errors"), "lacks 'drift.errors'"),
