@@ -52,6 +52,7 @@ ARTEFACTS = {
     "checkpoints": ("02_training", "the weights of every epoch, and what it takes to go on"),
     "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
     "scores.csv": ("03_best_epoch", "test errors of the model and the baselines"),
+    "told_when.csv": ("03_best_epoch", "the same of predictions that are told when a rating was given"),
     "scores.png": ("03_best_epoch", "their picture"),
     "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
     "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),

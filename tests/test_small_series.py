@@ -19,7 +19,7 @@ from saerec.recommender import FILE
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALL = {"n_users": 200, "n_items": 100, "n_epochs": 3, "hidden_dims": [20], "models": []}
-SMALL |= {"original_epochs": 2, "short_epochs": 1, "batch_epochs": 2, "n_seeds": 1}
+SMALL |= {"original_epochs": 2, "short_epochs": 1, "batch_epochs": 2, "n_seeds": 1, "seeds": 1}
 
 
 @pytest.fixture(scope="session")
