@@ -18,7 +18,7 @@ import pandas as pd
 import saerec
 from saerec import page, study
 from saerec.datasets import OF_LOADING, TABLE, load_dataset
-from saerec.files import LOCK, one_writer, save_atomically, sha256_of
+from saerec.files import LOCK, PART, one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.record import (
     RECORD,
@@ -382,7 +382,7 @@ def _check_folder(folder: Path, restart: bool) -> None:
     pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
     ours = {RECORD, "index.html", RECOMMENDER_PAGE, *ARTEFACTS, *pages}
     there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(LOCK)]
-    foreign = [path.name for path in there if path.name.removesuffix(".part") not in ours]
+    foreign = [path.name for path in there if PART.sub("", path.name) not in ours]
     if foreign:
         raise FileExistsError(
             f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"

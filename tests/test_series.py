@@ -115,7 +115,7 @@ def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, t
     assert (index.parent / "sizes.csv").read_text() == "(3, 0.5, False, [])"
 
 
-@pytest.mark.parametrize("left", ["ratings.parquet", "run.json.part"])
+@pytest.mark.parametrize("left", ["ratings.parquet", "run.json.0123abcd.part"])
 def test_what_jupyter_or_a_crash_left_behind_is_removed_when_asked(notebooks, tmp_path, monkeypatch, left):
     monkeypatch.setattr(series, "_execute", lambda *_: None)
     monkeypatch.setattr(series, "_write_html", lambda *_: None)
