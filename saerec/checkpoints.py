@@ -15,6 +15,20 @@ N_STATES = 2  # should the last be damaged, there is the one before
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
+def check_keep(keep: str | int) -> str | int:
+    """What `keep` of `Checkpoints` means: "all", "best" or a number.
+
+    Raises
+    ------
+    ValueError
+        None of these.
+    """
+    keep = int(keep) if str(keep).isdecimal() else keep  # a notebook's parameter is text
+    if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
+        raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
+    return keep
+
+
 class Checkpoints:
     """The folder of a training.
 
@@ -33,12 +47,9 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, settings: dict, keep: str | int = "all"):
-        keep = int(keep) if str(keep).isdecimal() else keep  # a notebook's parameter is text
-        if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
-            raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
         self.directory = directory
         self.settings = settings
-        self.keep = keep
+        self.keep = check_keep(keep)
         directory.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
