@@ -135,12 +135,26 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     ValueError
         `n_users` is negative, or what `saerec.load` finds wrong.
     """
+    for name in FOR_ITS_PAGE:
+        artefact(folder, name)
+    if out:
+        return _write_recommender(folder, Path(out), n_users)
+    with one_writer(folder):
+        path = _write_recommender(folder, Path(folder, RECOMMENDER_PAGE), n_users)
+        if Path(folder, RECORD).exists():
+            record = read_record(folder)
+            record["pages"] |= checksums(folder, [RECOMMENDER_PAGE])
+            write_record(folder, record)
+    return path
+
+
+def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
     return page.write_page(
-        out or Path(folder, RECOMMENDER_PAGE),
+        path,
         saerec.load(model),
         pd.read_parquet(movies),
         seen=[pd.read_parquet(ratings)],
@@ -380,7 +394,7 @@ def _write_pages(folder: Path, record: dict) -> Path:
         record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
     write_record(folder, record)
     if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
-        write_page(folder)
+        _write_recommender(folder, folder / RECOMMENDER_PAGE)
     index = _write_index(folder)
     write_record(folder, record | {"pages": checksums(folder, PAGES)})
     return index

@@ -277,7 +277,7 @@ def _ids(name: str, tensors: dict[str, Tensor]) -> pd.Index:
 
 
 def fits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether weights have the names and shapes of a network's."""
-    return {name: tensor.shape for name, tensor in weights.items()} == {
-        name: tensor.shape for name, tensor in expected.items()
+    """Whether weights have the names, shapes and types of a network's."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} == {
+        name: (tensor.shape, tensor.dtype) for name, tensor in expected.items()
     }
