@@ -225,6 +225,9 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         net, _, rest = name.partition(".")
         weights.setdefault(net, {})[rest] = tensor
     ratings = matrices["ratings"]
+    low, high = ratings.scale
+    slack = 1e-6 * max(abs(low), abs(high))  # of rounding
+    _require(low - slack <= baseline.mean <= high + slack, "the mean is none of its ratings")
     seen = matrices.get("seen", ratings)
     return Trained(parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals)
 
