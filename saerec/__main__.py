@@ -18,7 +18,7 @@ from tqdm import tqdm
 import saerec
 from saerec import distributed, fetch, series, study
 from saerec.recommender import RANKINGS
-from saerec.record import read_record, verify
+from saerec.record import verify
 from saerec.tables import check_table_name, write_parts
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
@@ -43,7 +43,7 @@ examples:
   saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
   saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
   saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
-  saerec run --only 04_user_report -p users=15,259    one notebook again, in the same folder
+  saerec run --only 04 -p users=15,259                one notebook again, in the same folder
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """
 
@@ -82,8 +82,9 @@ example:
   saerec page --run runs/ml-latest-small
 """
 
-VERIFY_HELP = """Tell whether a run still holds: its files are as they were written, the data set is the one that
-was read, and the model has the errors on the test ratings that the run's table says. The exit status is 1 if not.
+VERIFY_HELP = """Tell whether a run still holds: what its notebooks wrote and read and its pages are as they were, the
+data set is the one that was read, and the model has the errors on the test ratings that the run's table says. What is
+not made yet is told from what does not hold. The exit status is 0 if all of it is made and holds, otherwise 1.
 
 example:
   saerec verify runs/ml-latest-small
@@ -156,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NOTEBOOK",
-        help="execute this notebook alone, on an earlier run; repeatable",
+        help="execute this notebook alone, on an earlier run: its name, or how that begins; repeatable",
     )
     run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
     run.add_argument(
@@ -277,20 +278,18 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    dataset, given = options.dataset, _data_parameters(options)
+    given = _data_parameters(options)
     if options.keep:
         given = {"keep": options.keep} | given
-    if options.like:
-        if not options.out:
-            raise ValueError("--like needs --out, a folder for the new run")
-        model = read_record(options.like)["parameters"]
-        dataset = dataset or model["dataset"]
-        given = {name: value for name, value in model.items() if name not in ("dataset", "out")} | given
+    if options.like and not options.out:
+        raise ValueError("--like needs --out, a folder for the new run")
+    print("saerec run: the data and the notebooks are looked at", file=sys.stderr, flush=True)  # which takes seconds
     index = series.run(
-        dataset,
+        options.dataset,
         options.out,
         parameters=given,
         only=options.only,
+        like=options.like or "",
         restart=options.restart,
         progress=not options.quiet,
     )
@@ -399,8 +398,8 @@ def _page(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     checks = verify(options.run, series.load_dataset, series.OF_LOADING)
     for name, holds, found in checks.itertuples(index=False):
-        print(f"{'holds' if holds else 'FAILS'}  {name}: {found}")
-    return 0 if checks["holds"].all() else 1
+        print(f"{'not yet' if pd.isna(holds) else 'holds' if holds else 'FAILS'}  {name}: {found}")
+    return 0 if checks["holds"].fillna(False).all() else 1
 
 
 def _tune(options: argparse.Namespace) -> None:

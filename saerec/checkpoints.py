@@ -6,13 +6,28 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from saerec.files import check_space
 from saerec.storage import DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
 
 N_STATES = 2  # should the last be damaged, there is the one before
+NUMBERS = ("train_rmse", "valid_rmse", "seconds")  # of an epoch
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
+def check_keep(keep: str | int) -> str | int:
+    """What `keep` of `Checkpoints` means: "all", "best" or a number.
+
+    Raises
+    ------
+    ValueError
+        None of these.
+    """
+    keep = int(keep) if str(keep).isdecimal() else keep  # a notebook's parameter is text
+    if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
+        raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
+    return keep
 
 
 class Checkpoints:
@@ -33,12 +48,9 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, settings: dict, keep: str | int = "all"):
-        keep = int(keep) if str(keep).isdecimal() else keep  # a notebook's parameter is text
-        if keep not in ("all", "best") and (type(keep) is not int or keep < 1):
-            raise ValueError(f"keep must be 'all', 'best' or how many of the last epochs, not {keep!r}")
         self.directory = directory
         self.settings = settings
-        self.keep = keep
+        self.keep = check_keep(keep)
         directory.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
@@ -67,7 +79,7 @@ class Checkpoints:
         epoch: int,
         model: nn.Module,
         optimizer: Optimizer,
-        scheduler: LRScheduler,
+        scheduler: LambdaLR,
         history: list[dict],
         weights: dict[str, Tensor] | None,
         best: tuple[int, dict[str, Tensor]] | None,
@@ -109,7 +121,7 @@ class Checkpoints:
                 path.unlink()
 
     def resume(
-        self, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
+        self, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR
     ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
         """Put all three where the last whole checkpoint left them; its epoch, history and `best`, as given to `save`.
 
@@ -125,27 +137,24 @@ class Checkpoints:
         for path in reversed(self._files("state")):
             try:
                 tensors, description = read_tensors(path, "training")
-                return self._restore(path, tensors, description, model, optimizer, scheduler)
+                self._check(path, tensors, description, model)
             except NewerFileError:
                 raise
             except DamagedFileError as error:
                 warnings.warn(f"{error}; going on from what was saved before it", stacklevel=3)
+                continue
+            return self._restore(tensors, description, model, optimizer, scheduler)
         for path in self._files("state"):
             path.unlink(missing_ok=True)
         return 0, [], None
 
-    def _restore(
-        self,
-        path: Path,
-        tensors: dict[str, Tensor],
-        description: dict,
-        model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-    ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
+    def _check(self, path: Path, tensors: dict[str, Tensor], description: dict, model: nn.Module) -> None:
+        """Raise a DamagedFileError unless all of it makes sense, and a ValueError if it is of other settings."""
         try:
             epoch, history, best_epoch = (description[name] for name in ("epoch", "history", "best_epoch"))
-            settings, schedule = dict(description["settings"]), dict(description["schedule"])
+            settings, steps = dict(description["settings"]), description["schedule"]["last_epoch"]
+            epochs = [row["epoch"] for row in history]
+            rows = [(type(row["epoch"]), *(type(row[name]) for name in NUMBERS), len(row)) for row in history]
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"{path} is no checkpoint that saerec wrote: {error}") from error
         for name, value in self.settings.items():
@@ -154,16 +163,40 @@ class Checkpoints:
                     f"cannot resume from {self.directory}: its {name} is {settings.get(name)!r}, here {value!r}; give "
                     "the same settings and data, or start again with resume=False"
                 )
-        parameters = dict(model.named_parameters())
-        expected = {f"model.{name}": _stored(parameter) for name, parameter in parameters.items()}
-        for name, parameter in parameters.items():
-            expected |= {f"step.{name}": torch.zeros(())} | dict.fromkeys(
-                (f"exp_avg.{name}", f"exp_avg_sq.{name}"), _stored(parameter)
-            )
-        if best_epoch is not None:
-            expected |= {f"best.{name}": parameter for name, parameter in parameters.items()}
+        counts = type(epoch) is type(steps) is int and 0 < epoch <= steps and steps % epoch == 0
+        if not counts or {*rows} - {(int, float, float, float, 4)}:
+            raise DamagedFileError(f"{path} does not say how far it got")
+        measured = [[], [epoch]] if settings.get("last_alone") else [[*range(1, epoch + 1)]]
+        if epochs not in measured or (best_epoch not in epochs or type(best_epoch) is bool if epochs else best_epoch):
+            raise DamagedFileError(f"{path} holds a history of other epochs than its own, {epoch}")
+        expected = {}
+        for name, parameter in model.named_parameters():
+            stored = _stored(parameter)
+            expected |= {f"model.{name}": stored, f"step.{name}": torch.zeros(())}
+            expected |= {f"exp_avg.{name}": stored, f"exp_avg_sq.{name}": stored}
+            if epochs:
+                expected[f"best.{name}"] = parameter
         if not fits(tensors, expected):
             raise DamagedFileError(f"{path} does not hold what a training of {type(model).__name__} needs")
+        for name, tensor in tensors.items():
+            kind = name.partition(".")[0]
+            fine = bool(tensor.isfinite().all())
+            if kind == "step":
+                fine &= tensor.item() == min(steps, 2**24)  # where float32 ends to count
+            if kind == "exp_avg_sq":
+                fine &= bool((tensor >= 0).all())
+            if not fine:
+                raise DamagedFileError(f"{path} holds numbers in {name} that no training has")
+
+    def _restore(
+        self,
+        tensors: dict[str, Tensor],
+        description: dict,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LambdaLR,
+    ) -> tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]:
+        parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name, parameter in parameters.items():
                 _stored(parameter).copy_(tensors[f"model.{name}"])
@@ -172,9 +205,14 @@ class Checkpoints:
                     moments[moment] = torch.empty_like(parameter)  # stored as the parameter is
                     _stored(moments[moment]).copy_(tensors[f"{moment}.{name}"])
                 optimizer.state[parameter] = moments
-        scheduler.load_state_dict(schedule)
-        for group, lr in zip(optimizer.param_groups, scheduler.get_last_lr()):
+        steps = description["schedule"]["last_epoch"]  # the rest of the schedule follows from the settings
+        rates = [lr * share(steps) for lr, share in zip(scheduler.base_lrs, scheduler.lr_lambdas)]
+        scheduler.load_state_dict(
+            scheduler.state_dict() | {"last_epoch": steps, "_step_count": steps + 1, "_last_lr": rates}
+        )
+        for group, lr in zip(optimizer.param_groups, rates):
             group["lr"] = lr
+        epoch, history, best_epoch = (description[name] for name in ("epoch", "history", "best_epoch"))
         if best_epoch is None:
             return epoch, history, None
         device = next(iter(parameters.values())).device

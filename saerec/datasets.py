@@ -1,11 +1,12 @@
 """The data set that a name or a path means: a MovieLens release, or a file of your own."""
 
 import inspect
+import os
 import re
 import warnings
 from pathlib import Path
 
-from saerec.movielens import load_movielens, ratings_file
+from saerec.movielens import DATA_DIR, find_dataset, load_movielens, ratings_file
 from saerec.readers import Dataset, read_ratings, read_titles
 from saerec.validation import check_learnable
 
@@ -65,6 +66,12 @@ def load_dataset(
         )
     check_learnable(data.ratings)
     return data
+
+
+def lasting_name(dataset: str) -> str:
+    """The name by which a data set is found from any folder: its path, unless it lies in saerec's own ``data``."""
+    path = Path(os.path.abspath(dataset if _is_own_file(dataset) else find_dataset(dataset)))
+    return Path(dataset).name if path.parent == DATA_DIR and not _is_own_file(dataset) else str(path)
 
 
 def _is_own_file(dataset: str) -> bool:

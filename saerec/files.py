@@ -1,8 +1,12 @@
 """Files that are whole or not there, folders with one writer, and whether the disk has room."""
 
+import errno
 import hashlib
 import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +22,19 @@ class NoSpaceError(OSError):
     """The disk has no room for what would be written."""
 
 
+PART = re.compile(r"\.[0-9a-f]{8}\.part$")  # how the name of a file ends while it is written, or if that was cut off
+ABANDONED = 3600  # seconds after which nobody writes to a file any more
+CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES}  # of folders, on some network mounts
+
+
 def save_atomically(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file by `save(temporary_path)` and then give it its name, so that `path` is never half-written.
 
-    Not even if the power fails: what was written is on the disk before it gets its name.
+    Not even if the power fails: what was written is on the disk before it gets its name. Of several who write it at
+    once the last to finish wins.
     """
-    temporary = path.with_name(path.name + ".part")
+    remove_parts(path.parent, path.name, older_than=ABANDONED)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # as files are here; some libraries write for the owner's eyes alone
@@ -35,17 +46,38 @@ def save_atomically(path: Path, save: Callable[[Path], object]) -> None:
     finally:
         temporary.unlink(missing_ok=True)  # after a failure
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if error.errno not in CANNOT_SYNC:
+                raise
+
+
+def remove_parts(folder: Path, name: str = "", *, older_than: float = 0) -> None:
+    """Remove what those who were killed have left half-written in a folder: of a file, or of all.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    older_than : float, seconds
+        What was written to since then stays: somebody may be at it.
+    """
+    for part in folder.iterdir():
+        whole = PART.sub("", part.name)
+        if whole != part.name and whole == (name or whole) and time.time() - part.stat().st_mtime >= older_than:
+            part.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file; of a folder, that of its files' names and checksums."""
+    """The checksum of a file; of a folder, that of its whole files' names and checksums."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != LOCK)
+        whole = (file for file in path.rglob("*") if file.name != LOCK and not PART.search(file.name))
+        files = sorted(file for file in whole if file.is_file())
         listing = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     with path.open("rb") as file:
@@ -59,7 +91,8 @@ LOCK = ".lock"
 def one_writer(folder: Path) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone.
 
-    The operating system lets go of it when the process ends, however it ends: no stale lock is left behind.
+    The operating system lets go of it when the process ends, however it ends: no stale lock is left behind. Files that
+    an earlier one left half-written go.
 
     Raises
     ------
@@ -75,6 +108,7 @@ def one_writer(folder: Path) -> Iterator[None]:
         raise BusyFolderError(f"process {pid} is writing to {folder}: wait for it, or choose another folder") from None
     try:
         holder.write_text(str(os.getpid()), encoding="utf-8")
+        remove_parts(folder)
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What a user keeps: ids, baseline and autoencoder in one object that fits, predicts, recommends, saves and loads."""
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -194,6 +195,8 @@ class Recommender:
         """
         _check_one_of("orientation", self.orientation, LAYOUTS)
         _check_one_of("rank_by", self.rank_by, RANKINGS)
+        if not self.ridge > 0:  # without, the taste of somebody new may have no solution
+            raise ValueError(f"ridge must be above 0, not {self.ridge}")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
@@ -848,6 +851,14 @@ def _restored(trained: Trained, device: str) -> Recommender:
     return recommender
 
 
+# What parameters can be that a file may hold: whole numbers from here on; others, both ends included.
+LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
+LARGEST = float(np.finfo(np.float32).max)
+RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0)))
+RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
+RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
+
+
 def _check_parameters(parameters: Mapping) -> None:
     """Raise unless these are all parameters of a Recommender, each of a type that it can have."""
     declared = inspect.signature(Recommender).parameters
@@ -859,8 +870,13 @@ def _check_parameters(parameters: Mapping) -> None:
             fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
         elif isinstance(default, (bool, str)):
             fine = type(value) is type(default)
+        elif value is None:
+            fine = default is None
+        elif name in LOWEST:
+            fine = type(value) is int and LOWEST[name] <= value < 2**63
         else:
-            fine = (value is None and default is None) or (type(value) in (int, float) and np.isfinite(value))
+            low, high = RANGES.get(name, (-LARGEST, LARGEST))
+            fine = type(value) in (int, float) and low <= value <= high
         if not fine:
             raise ValueError(f"its {name} is {value!r}")
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,11 +19,37 @@ import pandas as pd
 from saerec import recommender
 from saerec.files import save_atomically, sha256_of
 from saerec.readers import Dataset
+from saerec.validation import shortened
 
 PACKAGE = Path(__file__).parent
 RECORD = "run.json"
+PLAIN_NAME = re.compile(r"\w[\w.-]*")  # leads nowhere else
 LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors", "scikit-learn", "scipy", "torch")
+SOURCES = {".py", ".html", ".css", ".mplstyle"}
+OF_SCORES = ("model", "scores.csv", "test.parquet")
 TOLERANCE = 1e-5  # stars; another machine rounds otherwise
+
+
+NOTHING, ANY_NAME, ANY_FILE = type(None), "*", "/"
+VALUES = (str, int, float, bool, list)
+FILES = {ANY_FILE: str}  # checksums
+DATA = (NOTHING, {"ratings": int, "users": int, "items": int, "sha256": str, "sha256 of titles": str})
+INPUTS = {"parameters": {ANY_NAME: VALUES}, "reads": FILES, "data": DATA, "notebook": str, "code": str}
+WORK = {"inputs": INPUTS, "writes?": FILES, "failed?": str}
+# What a record must hold, and with a question mark may.
+FORM = {
+    "parameters": {"dataset": str, ANY_NAME: VALUES},
+    "data?": DATA,
+    "notebooks?": {ANY_FILE: WORK},
+    "seconds?": {ANY_NAME: (int, float)},
+    "pages?": FILES,
+    "saerec?": str,
+}
+
+
+def new_record() -> dict:
+    """That of a run of which nothing is done yet."""
+    return {"parameters": {}, "data": None, "notebooks": {}, "seconds": {}, "pages": {}, "saerec": "?"}
 
 
 def read_record(folder: Path) -> dict:
@@ -40,11 +67,40 @@ def read_record(folder: Path) -> dict:
         raise FileNotFoundError(f"there is no run in {folder}: {RECORD} is missing")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["parameters"]["dataset"], str):
-            raise TypeError("its data set has no name")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}; saerec run --restart makes the run anew") from error
-    return record
+        fault = _fault(record, FORM, "it")
+    except (ValueError, RecursionError) as error:
+        fault = error
+    if fault:
+        raise ValueError(f"{path} is damaged: {fault}; saerec run --restart makes the run anew")
+    return new_record() | record
+
+
+def _fault(found: object, form: type | tuple | dict, where: str) -> str | None:
+    """What is not as the form has it: a type, several, or a dict of what stands under each name."""
+    if isinstance(form, tuple):
+        faults = [_fault(found, one, where) for one in form]
+        return None if None in faults else faults[-1]
+    if isinstance(form, type):
+        return None if type(found) is form else f"{where} is {shortened(repr(found))}"
+    if not isinstance(found, dict):
+        return f"{where} is {shortened(repr(found))}"
+    lacking = [name for name in form if name not in (*found, ANY_NAME, ANY_FILE) and not name.endswith("?")]
+    faults = [f"{where} lacks {name}" for name in lacking]
+    for name, value in found.items():
+        if ANY_FILE in form and not PLAIN_NAME.fullmatch(name):
+            faults.append(f"{shortened(repr(name))} in {where} is no file of the run")
+        of_it = form.get(name, form.get(f"{name}?", form.get(ANY_FILE, form.get(ANY_NAME))))
+        faults.append(of_it and _fault(value, of_it, f"{shortened(name)} in {where}"))
+    return next(filter(None, faults), None)
+
+
+def is_record(folder: Path) -> bool:
+    """Whether a folder holds the record of a run."""
+    try:
+        read_record(folder)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def write_record(folder: Path, record: dict) -> None:
@@ -79,8 +135,9 @@ def surroundings() -> dict:
 
 
 def code() -> str:
-    """A checksum of saerec's own source."""
-    sources = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(PACKAGE.glob("*.py")))
+    """A checksum of saerec's own source, of its pages and pictures too."""
+    files = sorted(path for path in PACKAGE.iterdir() if path.suffix in SOURCES)
+    sources = "".join(f"{path.name} {sha256_of(path)}\n" for path in files)
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
@@ -114,9 +171,15 @@ def difference(before: Mapping, now: Mapping) -> str | None:
     return next((text for name, text in words.items() if before[name] != now[name]), None)
 
 
-def checksums(folder: Path, names: Mapping[str, object] | tuple[str, ...]) -> dict[str, str]:
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Those of the files (and folders) that are there."""
     return {name: sha256_of(folder / name) for name in names if (folder / name).exists()}
+
+
+def others(folder: Path, then: Mapping[str, str]) -> list[str]:
+    """Those of some files that do not lie in the folder as they did then."""
+    now = checksums(folder, then)
+    return [name for name, checksum in then.items() if now.get(name) != checksum]
 
 
 def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.DataFrame:
@@ -131,9 +194,9 @@ def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.Da
     Returns
     -------
     DataFrame
-        check, holds (bool), found (text). Of the files of every notebook, whether they are as they were written; of the
-        data set, whether it is the one that was read; of the model, whether its errors on the test ratings are those of
-        the run's table.
+        check, holds (boolean; missing of what is not made yet), found (text). Of every notebook, whether the files that
+        it wrote and those that it read are as they were; of the pages, whether they are; of the data set, whether it is
+        the one that was read; of the model, whether its errors on the test ratings are those of the run's table.
 
     Raises
     ------
@@ -143,30 +206,41 @@ def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.Da
     folder = Path(folder)
     record = read_record(folder)
     checks = []
-    for notebook, work in record.get("notebooks", {}).items():
+    for notebook, work in record["notebooks"].items():
         if "writes" not in work:
-            checks.append((notebook, False, "it was not finished: saerec run goes on with it"))
+            checks.append((notebook, None, f"not finished: {work.get('failed', 'saerec run goes on with it')}"))
             continue
-        now = checksums(folder, tuple(work["writes"]))
-        spoiled = [
-            f"{name} is missing" if name not in now else f"{name} was changed"
-            for name in work["writes"]
-            if now.get(name) != work["writes"][name]
-        ]
-        checks.append((notebook, not spoiled, "; ".join(spoiled) or f"{len(now)} files as they were written"))
+        spoiled = _spoiled(folder, work["writes"])
+        spoiled += [f"{name} is not what it read" for name in others(folder, work["inputs"]["reads"])]
+        checks.append(
+            (notebook, not spoiled, "; ".join(spoiled) or f"{len(work['writes'])} files as they were written")
+        )
+    spoiled = _spoiled(folder, record["pages"])
+    told = "; ".join(spoiled) or (" and ".join(record["pages"]) or "none yet")
+    checks.append(("pages", not spoiled if record["pages"] else None, told))
     checks.append(("data", *_holds(lambda: _check_data(record, load, reads))))
-    checks.append(("model", *_holds(lambda: _check_model(folder))))
-    return pd.DataFrame(checks, columns=["check", "holds", "found"])
+    made = {name for work in record["notebooks"].values() for name in work.get("writes", ())}
+    if made >= set(OF_SCORES):
+        checks.append(("model", *_holds(lambda: _check_model(folder))))
+    else:
+        checks.append(("model", None, "not scored yet"))
+    return pd.DataFrame(checks, columns=["check", "holds", "found"]).astype({"holds": "boolean"})
 
 
-def _holds(check: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
+def _spoiled(folder: Path, then: Mapping[str, str]) -> list[str]:
+    return [f"{name} {'was changed' if (folder / name).exists() else 'is missing'}" for name in others(folder, then)]
+
+
+def _holds(check: Callable[[], tuple[bool | None, str]]) -> tuple[bool | None, str]:
     try:
         return check()
     except (OSError, ValueError, KeyError) as error:
         return False, str(error)
 
 
-def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> tuple[bool, str]:
+def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> tuple[bool | None, str]:
+    if record["data"] is None:
+        return None, "none read yet"
     own = {name: value for name, value in record["parameters"].items() if name in reads}
     now, then = fingerprint(load(record["parameters"]["dataset"], **own)), record["data"]
     if now == then:

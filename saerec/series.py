@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -17,14 +18,18 @@ import pandas as pd
 
 import saerec
 from saerec import page, study
-from saerec.datasets import OF_LOADING, TABLE, load_dataset
-from saerec.files import LOCK, one_writer, save_atomically, sha256_of
+from saerec.checkpoints import check_keep
+from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
+from saerec.files import one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.record import (
     RECORD,
     checksums,
     difference,
     fingerprint,
+    is_record,
+    new_record,
+    others,
     read_record,
     surroundings,
     write_record,
@@ -82,7 +87,8 @@ READS = {
 CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
-RECOMMENDER_PAGE = "recommender.html"  # written after the notebooks, once these are there:
+INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
+# What the latter is made of, after the notebooks:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
 
 
@@ -130,13 +136,27 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     ValueError
         `n_users` is negative, or what `saerec.load` finds wrong.
     """
+    for name in FOR_ITS_PAGE:
+        artefact(folder, name)
+    if out:
+        return _write_recommender(folder, Path(out), n_users)
+    with one_writer(folder):
+        path = _write_recommender(folder, Path(folder, RECOMMENDER_PAGE), n_users)
+        if Path(folder, RECORD).exists():
+            record = read_record(folder)
+            record["pages"] |= checksums(folder, [RECOMMENDER_PAGE])
+            write_record(folder, record)
+    return path
+
+
+def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
     movielens = Path(dataset).name.startswith("ml-")
     return page.write_page(
-        out or Path(folder, RECOMMENDER_PAGE),
+        path,
         saerec.load(model),
         pd.read_parquet(movies),
         seen=[pd.read_parquet(ratings)],
@@ -179,6 +199,7 @@ def run(
     *,
     parameters: Mapping[str, object] = {},
     only: Iterable[str] = (),
+    like: str | os.PathLike = "",
     restart: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -186,18 +207,21 @@ def run(
 
     In the folder of an earlier run it goes on: what is finished stays, unless its parameters, what it reads, the data,
     the notebook or saerec's code have changed, which is said on stderr; an interrupted training goes on from its last
-    epoch.
+    epoch. What else lies in that folder is left alone.
 
     Parameters
     ----------
     dataset : str or path
-        See `load_dataset`. Left out: that of the earlier run with `only`, otherwise ml-latest-small.
+        See `load_dataset`. Left out: that of the run `like`, with `only` that of the earlier run, or ml-latest-small.
     out : path, optional
         See `run_folder`.
     parameters : mapping of name to value
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
-    only : names of notebooks, such as "04_user_report"
+    only : names of notebooks, such as "04_user_report", or how one of them begins, such as "04"
         Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
+    like : path, optional
+        A run whose data set and parameters to take where they are not given. Should the data have changed since, that
+        is said on stderr.
     restart : bool
         Whether to remove an earlier run in the same folder first.
     progress : bool
@@ -209,11 +233,11 @@ def run(
         A parameter that no notebook declares or of the wrong type, an unknown notebook, unusable data, a damaged record
         of the earlier run; before anything is executed.
     FileExistsError
-        The folder holds something that is not of a run, or a run without its record.
+        The folder is of something else, or holds a run without its record.
     BusyFolderError
         Another process works in the folder.
     SeriesError
-        A notebook failed. Its executed copy, with the traceback, is in the folder.
+        A notebook failed. Its executed copy, with the traceback, is in the folder, and the index page tells.
     """
     only = list(only)
     notebooks = _choose(only)
@@ -222,90 +246,166 @@ def run(
         if name in parameters:
             raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
     typed = _typed(parameters, declared)
+    check_keep(typed.get("keep", "all"))
+    model = read_record(Path(like)) if like else None
+    if model and not dataset:
+        dataset = model["parameters"]["dataset"]
     folder = _folder(str(dataset or DEFAULT), str(out)).resolve()
-    record = {"parameters": {}, "data": None, "notebooks": {}, "seconds": {}}
-    if (folder / RECORD).exists() and not restart:
-        record |= read_record(folder)
-    if only:
-        dataset = dataset or record["parameters"].get("dataset", "")
-    else:
-        record["parameters"] = {}
-    dataset = str(dataset or DEFAULT)
-    record["parameters"] |= {"dataset": dataset, "out": str(folder)} | typed
-    if not only or any(OF_LOADING & set(names) for names in declared.values()):
-        own = {name: value for name, value in record["parameters"].items() if name in OF_LOADING}
-        # What is wrong with it is said before an earlier run is touched.
-        record["data"] = fingerprint(load_dataset(dataset, **own))
+    if not only:  # what is wrong with the data is said before an earlier run is touched
+        values = (_recorded(model, declared) if model else {}) | typed
+        dataset, values, data = _with_data(str(dataset or DEFAULT), values)
     with one_writer(folder):
         if not only:
             _check_folder(folder, restart)
-        made = {"saerec": saerec.__version__, **surroundings()}
-        for name in ("index.html", RECOMMENDER_PAGE):
+        record = new_record()
+        if (folder / RECORD).exists():
+            record |= read_record(folder)
+        if only:
+            values = _recorded(model or record, declared) | typed
+            dataset, data = str(dataset or record["parameters"].get("dataset", DEFAULT)), record["data"]
+            if any(OF_LOADING & set(names) for names in declared.values()):
+                dataset, values, data = _with_data(dataset, values)
+            record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
+        else:
+            record |= {"parameters": {"dataset": dataset, "out": str(folder)} | values, "data": data}
+        if model and data and model["data"] not in (None, data):
+            told = f"{data['ratings']:,} ratings, then {model['data']['ratings']:,}"
+            print(f"the data are not those of {like} any more: {told}", file=sys.stderr)
+        for name in PAGES:
             (folder / name).unlink(missing_ok=True)
-        for notebook in notebooks:
-            passed = {name: value for name, value in record["parameters"].items() if name in declared[notebook]}
-            _run_notebook(notebook, passed, "resume" in declared[notebook], folder, record, made, bool(only), progress)
-        if (folder / "scores.csv").exists():
-            record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
-        write_record(folder, record)
-        if all((folder / name).exists() for name in FOR_ITS_PAGE):
-            write_page(folder)
-        return _write_index(folder)
+        made = {"saerec": saerec.__version__, **surroundings()}
+        try:
+            for notebook in notebooks:
+                passed = {"dataset": dataset, "out": str(folder)} | values
+                passed = {name: value for name, value in passed.items() if name in declared[notebook]}
+                work = {
+                    "inputs": _inputs(notebook, declared[notebook], passed, folder, data, made["code"]),
+                    "made": made,
+                }
+                todo, said = _what_to_do(notebook, work["inputs"], "resume" in declared[notebook], folder, record)
+                if only and todo != GO_ON:
+                    todo, said = BEGIN, ""
+                if said:
+                    print(f"{notebook.stem} {said}", file=sys.stderr)
+                if todo != STAY:
+                    _run_notebook(notebook, passed, todo, work, folder, record, progress)
+        finally:
+            index = _write_pages(folder, record)
+        return index
+
+
+def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
+    """Of the parameters in the record of a run, those that these notebooks declare."""
+    names = {name for parameters in declared.values() for name in parameters} - {"dataset", "out"}
+    try:
+        return _typed({name: value for name, value in record["parameters"].items() if name in names}, declared)
+    except ValueError as error:
+        raise ValueError(f"{RECORD} of the earlier run is damaged: {error}") from error
+
+
+def _with_data(dataset: str, values: dict[str, object]) -> tuple[str, dict[str, object], dict]:
+    """The data set and the parameters by names that hold in every folder, and the `fingerprint` of the data."""
+    if values.get("titles"):
+        values = values | {"titles": os.path.abspath(values["titles"])}
+    data = fingerprint(load_dataset(dataset, **{name: values[name] for name in OF_LOADING & set(values)}))
+    return lasting_name(dataset), values, data
+
+
+def _inputs(
+    notebook: Path,
+    declared: Mapping[str, object],
+    parameters: Mapping[str, object],
+    folder: Path,
+    data: dict | None,
+    code: str,
+) -> dict:
+    """All that a notebook's work depends on, as `difference` compares it."""
+    without = ("dataset", "out", "keep", "resume")
+    return {
+        "parameters": {name: value for name, value in parameters.items() if name not in without},
+        "reads": checksums(folder, READS.get(notebook.stem, ())),
+        "data": data if OF_LOADING & set(declared) else None,
+        "notebook": sha256_of(notebook),
+        "code": code,
+    }
+
+
+BEGIN, GO_ON, AGAIN, STAY = "begin", "go on", "again", "stay"
+
+
+def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, record: dict) -> tuple[str, str]:
+    """What there is to do about a notebook, and what to say of it."""
+    before = record["notebooks"].get(notebook.stem)
+    if before is None:
+        return BEGIN, ""
+    changed = difference(before["inputs"], inputs)
+    if "writes" not in before:
+        if changed is None and can_resume:
+            return GO_ON, "was interrupted and goes on"
+        return AGAIN, f"runs again: {changed or 'it was interrupted'}"
+    missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
+    spoiled = [f"{file} is not as it was written" for file in others(folder, before["writes"])]
+    why = next(filter(None, [changed, *missing, *spoiled]), None)
+    return (STAY, "is finished and stays") if why is None else (AGAIN, f"runs again: {why}")
 
 
 def _run_notebook(
     notebook: Path,
     parameters: dict[str, object],
-    can_resume: bool,
+    todo: str,
+    work: dict,
     folder: Path,
     record: dict,
-    made: dict,
-    anyway: bool,
     progress: bool,
 ) -> None:
-    """Execute a notebook, unless its work is done; then, or with its work begun, the record says so."""
+    """Execute a notebook; the record says so, whether it is begun, has failed, or is finished."""
     name = notebook.stem
-    inputs = {
-        "parameters": {
-            key: value for key, value in parameters.items() if key not in ("dataset", "out", "keep", "resume")
-        },
-        "reads": checksums(folder, READS.get(name, ())),
-        "data": record["data"] if OF_LOADING & set(parameters_of(notebook)) else None,
-        "notebook": sha256_of(notebook),
-        "code": made["code"],
-    }
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
-    before = record["notebooks"].get(name)
-    changed = None if before is None else difference(before["inputs"], inputs)
-    if before is not None and changed is None and "writes" not in before and can_resume:
-        print(f"{name} was interrupted and goes on", file=sys.stderr)
-        parameters = parameters | {"resume": True}
-    elif before is not None and not anyway:
-        pages = tuple(notebook.with_suffix(ending).name for ending in (".ipynb", ".html"))
-        now = checksums(folder, (*own, *pages))
-        changed = changed or next((f"{file} is missing" for file in pages if file not in now), None)
-        for file, checksum in before.get("writes", {}).items():
-            changed = changed or (None if now.get(file) == checksum else f"{file} is not as it was written")
-        if "writes" in before and changed is None:
-            print(f"{name} is finished and stays", file=sys.stderr)
-            return
-        print(f"{name} runs again: {changed or 'it was interrupted'}", file=sys.stderr)
-        for written in own:
-            _remove(folder / written)
-    else:
-        for written in CHECK_THEMSELVES & set(own):  # of what cannot be gone on with
-            _remove(folder / written)
+    going = {BEGIN: CHECK_THEMSELVES & set(own), GO_ON: (), AGAIN: own}[todo]
+    for path in (*_copies(notebook, folder), *(folder / written for written in going)):
+        _remove(path)
     start = time.perf_counter()
-    (folder / notebook.name).with_suffix(".html").unlink(missing_ok=True)
-    record |= made
-    record["notebooks"][name] = {"inputs": inputs, "made": made}
+    record |= work["made"]
+    record["notebooks"][name] = work
+    record["seconds"].pop(name, None)
+    record["pages"] = {}
     write_record(folder, record)
-    _execute(notebook, folder / notebook.name, parameters, progress)
+    try:
+        _execute(notebook, folder / notebook.name, parameters | ({"resume": True} if todo == GO_ON else {}), progress)
+    except SeriesError as error:
+        work["failed"] = str(error).splitlines()[0]
+        write_record(folder, record)
+        raise
     _write_html(folder / notebook.name)
     files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
-    record["notebooks"][name]["writes"] = checksums(folder, files)
+    work["writes"] = checksums(folder, files)
     record["seconds"][name] = round(time.perf_counter() - start, 1)
+    record["parameters"] |= parameters  # not before: they come back in later runs
+    record["data"] = work["inputs"]["data"] or record["data"]
     write_record(folder, record)
+
+
+def _copies(notebook: Path, folder: Path) -> list[Path]:
+    """The executed notebook in a run's folder, and its page."""
+    return [folder / notebook.name, folder / notebook.with_suffix(".html").name]
+
+
+def _write_pages(folder: Path, record: dict) -> Path:
+    """The index of a run and, of a whole model, the page that recommends; checksums of both in the record."""
+    record.pop("results", None)
+    if _is_whole(folder, record, "scores.csv"):
+        record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
+    write_record(folder, record)
+    if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
+        _write_recommender(folder, folder / RECOMMENDER_PAGE)
+    index = _write_index(folder)
+    write_record(folder, record | {"pages": checksums(folder, PAGES)})
+    return index
+
+
+def _is_whole(folder: Path, record: dict, name: str) -> bool:
+    """Whether a file of a run is there, and no notebook has begun to write it anew."""
+    return (folder / name).exists() and "writes" in record["notebooks"].get(ARTEFACTS[name][0], {"writes": ()})
 
 
 def training_parts(
@@ -332,10 +432,14 @@ def training_parts(
 
 def _choose(only: list[str]) -> list[Path]:
     notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    unknown = [name for name in only if name not in notebooks]
-    if unknown:
-        raise ValueError(f"there is no notebook {unknown[0]!r}; there are {', '.join(notebooks)}")
-    return [path for name, path in notebooks.items() if name in only or not only]
+    chosen = set()
+    for begin in only:
+        fitting = [name for name in notebooks if name.startswith(begin)]
+        if len(fitting) != 1:
+            which = f"several notebooks begin with {begin!r}" if fitting else f"there is no notebook {begin!r}"
+            raise ValueError(f"{which}; there are {', '.join(notebooks)}")
+        chosen |= set(fitting)
+    return [path for name, path in notebooks.items() if name in chosen or not only]
 
 
 def _typed(given: Mapping[str, object], declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
@@ -381,19 +485,24 @@ def _read(text: str, kind: type) -> object:
 
 
 def _check_folder(folder: Path, restart: bool) -> None:
-    """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`."""
+    """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`.
+
+    What else lies beside a run stays. Without a run's record nobody can tell whose folder it is.
+    """
     pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
-    ours = {RECORD, "index.html", RECOMMENDER_PAGE, *ARTEFACTS, *pages}
-    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(LOCK)]
-    foreign = [path.name for path in there if path.name.removesuffix(".part") not in ours]
-    if foreign:
+    ours = {RECORD, *PAGES, *ARTEFACTS, *pages}
+    there = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    foreign = [name for name in there if name not in ours]
+    if foreign and not is_record(folder):
         raise FileExistsError(
             f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
         )
+    if foreign:
+        print(f"left alone, for it is not of the run: {', '.join(foreign)}", file=sys.stderr)
     if restart:
-        for path in there:
-            _remove(path)
-    elif there and not (folder / RECORD).exists():
+        for name in ours & set(there):
+            _remove(there[name])
+    elif there and RECORD not in there:
         raise FileExistsError(
             f"{folder} holds files of a run without its record, {RECORD}: remove them with --restart, or choose "
             "another folder with --out"
@@ -423,16 +532,25 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
         "kernel_name": "python3",
         "config": Config(settings),
     }
-    try:
-        papermill.execute_notebook(notebook, output, parameters=dict(parameters), **options)
-    except papermill.PapermillExecutionError as error:
+    failures = []
+
+    def execute(part: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The specified file .* does not end in")
+            try:
+                papermill.execute_notebook(notebook, part, parameters=dict(parameters), **options)
+            except (papermill.PapermillExecutionError, DeadKernelError) as error:
+                failures.append(error)
+
+    save_atomically(output, execute)  # papermill writes after every cell; a failed copy is kept too
+    for error in failures:
+        if isinstance(error, DeadKernelError):
+            where = f"{notebook.stem} did not finish: its kernel died, perhaps for want of memory"
+            raise SeriesError(f"{where}\nthe executed copy, as far as it got: {output}") from error
         text = error.evalue.strip("'\"") if error.ename == "KeyError" else error.evalue  # a KeyError quotes itself
         reason = f"{error.ename}: {text}".strip().splitlines()[-1]
         where = f"{notebook.stem} failed in cell {error.exec_count}"
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
-    except DeadKernelError as error:
-        where = f"{notebook.stem} did not finish: its kernel died, perhaps for want of memory"
-        raise SeriesError(f"{where}\nthe executed copy, as far as it got: {output}") from error
 
 
 STYLE = PACKAGE / "pages.css"  # of all pages but the recommender's
@@ -512,7 +630,8 @@ PAGE = """<!DOCTYPE html>
 {recommender}
 <h2>Notebooks</h2>
 <div class="scrolls"><table>
-<thead><tr><th scope="col">notebook</th><th scope="col">answers</th><th scope="col">took</th></tr></thead>
+<thead><tr><th scope="col">notebook</th><th scope="col">answers</th><th scope="col">with</th>
+<th scope="col">took</th></tr></thead>
 <tbody>{notebooks}</tbody>
 </table></div>
 <h2>Errors on the test ratings</h2>
@@ -527,7 +646,10 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-ROW = '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td class="number">{seconds}</td></tr>'
+ROW = (
+    '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td>{settings}</td>'
+    '<td class="number">{seconds}</td></tr>'
+)
 
 
 def _write_index(folder: Path) -> Path:
@@ -535,32 +657,47 @@ def _write_index(folder: Path) -> Path:
     import nbformat
 
     record = read_record(folder)
-    rows = []
-    for path in sorted(folder.glob("[0-9][0-9]_*.html")):
-        first = nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells
+    works, rows = record["notebooks"], []
+    for name in sorted({path.stem for path in folder.glob("[0-9][0-9]_*.html")} | {*works}):
+        copy = folder / f"{name}.ipynb"
+        source = copy if copy.exists() else NOTEBOOKS / copy.name
+        first = nbformat.read(source, as_version=4).cells
         told = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
         title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
-        seconds = record["seconds"].get(path.stem)
-        spent = f"{seconds} s" if seconds is not None else ""
-        rows.append(ROW.format(page=path.name, title=escape(title), question=escape(question), seconds=spent))
-    scores = ""
-    if (folder / "scores.csv").exists():
+        seconds = record["seconds"].get(name)
+        row = {
+            "page": f"{name}.html" if (folder / f"{name}.html").exists() else copy.name,
+            "title": escape(title),
+            "question": escape(question),
+            "settings": escape(_with_what(folder, works[name])) if name in works else "",
+            "seconds": f"{seconds} s" if seconds is not None else "",
+        }
+        rows.append(ROW.format(**row))
+    scores = "<p>There are none yet.</p>"
+    if _is_whole(folder, record, "scores.csv"):
         scores = pd.read_csv(folder / "scores.csv").to_html(index=False, float_format="{:.4f}".format, border=0)
     files = [(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()]
-    chosen = {name: value for name, value in record["parameters"].items() if name not in ("dataset", "out")}
-    settings = ", ".join(f"{name} = {value}" for name, value in chosen.items()) or "all settings at their defaults"
     button = (
         f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: give a few ratings, and see what it recommends</a></p>'
     )
     text = PAGE.format(
         style=STYLE.read_text(encoding="utf-8"),
         title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),
-        summary=escape(f"saerec {record['saerec']}; {settings}."),
+        summary=escape(f"saerec {record['saerec']}."),
         recommender=button if (folder / RECOMMENDER_PAGE).exists() else "",
         notebooks="\n".join(rows),
         scores=_with_scopes(scores),
         files="\n".join(f'<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>' for name, what in files),
     )
-    index = folder / "index.html"
+    index = folder / INDEX_PAGE
     save_atomically(index, lambda part: part.write_text(text, encoding="utf-8"))
     return index
+
+
+def _with_what(folder: Path, work: Mapping) -> str:
+    """With which parameters a notebook's work was done, and whether that is finished and of what lies there now."""
+    told = [", ".join(f"{name} = {value}" for name, value in work["inputs"]["parameters"].items()) or "defaults"]
+    if "writes" not in work:
+        told.append(work.get("failed", "not finished"))
+    told += [f"{name} has changed since" for name in others(folder, work["inputs"]["reads"])]
+    return "; ".join(told)

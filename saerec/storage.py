@@ -242,6 +242,9 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         net, _, rest = name.partition(".")
         weights.setdefault(net, {})[rest] = tensor
     ratings = matrices["ratings"]
+    low, high = ratings.scale
+    slack = 1e-6 * max(abs(low), abs(high))  # of rounding
+    _require(low - slack <= baseline.mean <= high + slack, "the mean is none of its ratings")
     seen = matrices.get("seen", ratings)
     return Trained(
         parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals, drift
@@ -297,7 +300,7 @@ def _ids(name: str, tensors: dict[str, Tensor]) -> pd.Index:
 
 
 def fits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
-    """Whether weights have the names and shapes of a network's."""
-    return {name: tensor.shape for name, tensor in weights.items()} == {
-        name: tensor.shape for name, tensor in expected.items()
+    """Whether weights have the names, shapes and types of a network's."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()} == {
+        name: (tensor.shape, tensor.dtype) for name, tensor in expected.items()
     }

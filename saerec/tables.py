@@ -353,7 +353,8 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
     """Write a frame to a CSV or Parquet file, whole or not at all.
 
     In a CSV file, text that a spreadsheet would take for a formula gets an apostrophe before it, which makes it text
-    there: what begins with =, +, -, @, a tab or a line end, and is no number.
+    there: what begins with =, +, -, @, a tab or a line end, and is no number. So does what would begin so after a
+    semicolon, a tab or a bar, for some spreadsheets take these for separators, quotes or not.
 
     Parameters
     ----------
@@ -376,6 +377,7 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
 
 
 FORMULA = re.compile(r"[=+\-@\t\r\n](?![0-9.]+$)")
+AFTER_SEPARATOR = re.compile(r'([;\t|][\s"]*)(?=[=+\-@])')
 OWN_TYPES = ["number", "bool", "datetime", "datetimetz", "timedelta"]
 
 
@@ -385,13 +387,16 @@ def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     def harmless(value: object) -> object:
         if not isinstance(value, str):
             return value
-        return ("'" if FORMULA.match(value) else "") + value.replace("\r", " ")  # which pandas would leave unquoted
+        value = ("'" if FORMULA.match(value) else "") + value.replace("\r", " ")  # which pandas would leave unquoted
+        return AFTER_SEPARATOR.sub(r"\1'", value)
 
     frame = frame.copy(deep=False)
     text = frame.select_dtypes(exclude=OWN_TYPES)
     frame[text.columns] = text.astype(object).map(harmless)
-    if frame.index.nlevels == 1 and not pd.api.types.is_numeric_dtype(frame.index.dtype):
-        frame.index = frame.index.map(harmless)
+    levels = [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
+    levels = [level if pd.api.types.is_numeric_dtype(level.dtype) else level.map(harmless) for level in levels]
+    index = levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
+    frame.index = index.set_names([harmless(name) for name in frame.index.names])
     return frame.rename(columns=harmless)
 
 

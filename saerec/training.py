@@ -38,6 +38,8 @@ DEAD = 1e-6  # units; what the network says of a column differs by less from row
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
+LAST_BATCH = "it diverged in the last batch: try a lower lr or more weight_decay"
+
 
 class DivergedError(ValueError):
     """Training has gone wrong: errors that are no numbers, or grow without end."""
@@ -434,6 +436,7 @@ def fit(
     )
     checkpoints = None if checkpoint_dir is None else Checkpoints(Path(checkpoint_dir), settings, keep)
     last_epoch = stop_after or n_epochs
+    dead = False  # once is enough to say it
     done, history, best = 0, [], None  # best: the best epoch so far, and its weights
     writes = checkpoints is not None and distributed.rank() == 0
     with one_writer(checkpoints.directory) if writes else nullcontext():
@@ -458,9 +461,18 @@ def fit(
                         # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same.
                         torch.manual_seed(epoch_seed(seed, epoch))
                         _train_epoch(loss, train.user_counts, rows, optimizer, scheduler, batch_size)
+                    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+                        raise DivergedError(LAST_BATCH)
                     weights, errors = None, {}
                     if epoch == last_epoch or not last_alone:
-                        train_rmse, valid_rmse, unseen_error = _evaluate(model, data, valid, batch_size, epoch)
+                        train_rmse, valid_rmse, unseen_error, is_dead = _evaluate(model, data, valid, batch_size)
+                        if is_dead and not dead:
+                            warnings.warn(
+                                f"after epoch {epoch} the network says the same of every row, so it has learnt nothing "
+                                "from them: try less weight_decay, or another lr",
+                                stacklevel=2,
+                            )
+                        dead |= is_dead
                         errors = {"train_rmse": train_rmse, "valid_rmse": valid_rmse}
                         history.append({"epoch": epoch, **errors, "seconds": time.perf_counter() - start})
                         is_best = best_epoch(pd.DataFrame(history)) == epoch
@@ -487,11 +499,13 @@ def _saying_what_is_kept(epoch: int, checkpoints: Checkpoints | None) -> Iterato
     except (KeyboardInterrupt, DivergedError, OSError) as error:
         kept = "nothing is kept, for there is no checkpoint_dir"
         if checkpoints is not None:
-            kept = f"the epochs before are in {checkpoints.directory}"
-            if not isinstance(error, DivergedError):  # which the same settings would bring about again
+            kept = f"the epochs before are in {checkpoints.directory}" if epoch > 1 else "no epoch is finished"
+            if epoch > 1 and not isinstance(error, DivergedError):  # which the same settings would bring about again
                 kept += "; to go on, fit again with resume=True"
-        why = f": {error}" if str(error) else ""
-        raise type(error)(f"training stopped in epoch {epoch}{why}; {kept}") from error
+        of_system = isinstance(error, OSError) and error.errno is not None
+        why = str(error.strerror if of_system else error)
+        told = f"training stopped in epoch {epoch}{why and ': '}{why}; {kept}"
+        raise type(error)(*((error.errno, told, error.filename) if of_system else (told,))) from error
 
 
 def best_epoch(history: pd.DataFrame) -> int:
@@ -548,9 +562,10 @@ def _train_epoch(
 
 @torch.no_grad()
 def _evaluate(
-    model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int, epoch: int
-) -> tuple[float, float, float]:
-    """RMSE of the training and of the validation ratings, and the mean leave-one-out error (rating - output, units)."""
+    model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int
+) -> tuple[float, float, float, bool]:
+    """RMSE of the training and of the validation ratings; the mean leave-one-out error (rating - output, units); and
+    whether the network says the same of every row."""
     model.eval()
     ratings = data.ratings
     starts = distributed.share(np.arange(0, ratings.n_users, batch_size))
@@ -567,7 +582,7 @@ def _evaluate(
     sum_left_out, n_left_out = distributed.total(left_out.sum().item(), len(left_out))
     unseen_error = sum_left_out / n_left_out
     if not math.isfinite(unseen_error):
-        raise DivergedError("it diverged in the last batch: try a lower lr or more weight_decay")
+        raise DivergedError(LAST_BATCH)
     matrices = [ratings] if valid is None else [ratings, valid]
     squared_errors = [0.0] * len(matrices)
     looked_at, n_looked_at = [], 0
@@ -581,15 +596,10 @@ def _evaluate(
             if i == 0 and n_looked_at < N_LOOKED_AT:
                 looked_at.append((cells[1], outputs))
                 n_looked_at += len(outputs)
-    if looked_at and _is_dead(*map(np.concatenate, zip(*looked_at))):
-        warnings.warn(
-            f"after epoch {epoch} the network says the same of every row, so it has learnt nothing from them: "
-            "try less weight_decay, or another lr",
-            stacklevel=3,
-        )
+    is_dead = bool(looked_at) and _is_dead(*map(np.concatenate, zip(*looked_at)))
     squared_errors = distributed.total(*squared_errors)
     errors = [math.sqrt(e / m.n_ratings) if m.n_ratings else math.nan for e, m in zip(squared_errors, matrices)]
-    return errors[0], errors[1] if valid is not None else math.nan, unseen_error
+    return errors[0], errors[1] if valid is not None else math.nan, unseen_error, is_dead
 
 
 def _is_dead(cols: np.ndarray, outputs: np.ndarray) -> bool:

@@ -1,8 +1,11 @@
 """A file is whole or not there; a folder has one writer; a full disk is noticed before and after."""
 
+import errno
 import multiprocessing
 import os
+import stat
 from collections import namedtuple
+from contextlib import nullcontext
 
 import pytest
 
@@ -86,3 +89,45 @@ def test_too_little_room_is_said_with_advice(tmp_path, monkeypatch):
     check_space(tmp_path, 2_000_000_000, "go elsewhere")
     with pytest.raises(NoSpaceError, match=r"needs about 2 GB more, and its disk has 2 GB free: go elsewhere"):
         check_space(tmp_path, 2_000_000_001, "go elsewhere")
+
+
+def test_two_who_write_a_file_at_once_do_not_meet(tmp_path):
+    def save(part):
+        part.write_text("mine")
+        save_atomically(tmp_path / "a", lambda other: other.write_text("the other's"))
+
+    save_atomically(tmp_path / "a", save)
+    assert (tmp_path / "a").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_one_left_goes_and_nothing_else(tmp_path):
+    names = ["a.0123abcd.part", "b.0123abcd.part", "film.part", "c"]
+    for name in names:
+        (tmp_path / name).touch()
+    save_atomically(tmp_path / "a", lambda part: part.touch())  # somebody may still write it
+    assert (tmp_path / names[0]).exists()
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    save_atomically(tmp_path / "a", lambda part: part.touch())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.0123abcd.part", "c", "film.part"]
+    (tmp_path / names[1]).touch()
+    before = sha256_of(tmp_path)
+    with one_writer(tmp_path):
+        pass
+    assert not (tmp_path / names[1]).exists() and (tmp_path / "film.part").exists() and sha256_of(tmp_path) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder cannot be opened")
+@pytest.mark.parametrize(("number", "told"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_a_mount_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypatch, number, told):
+    sync = os.fsync
+
+    def fsync(file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(file)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(OSError, match=os.strerror(number)) if told else nullcontext():
+        save_atomically(tmp_path / "a", lambda part: part.write_text("whole"))
+    assert (tmp_path / "a").read_text() == "whole"

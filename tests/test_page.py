@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import saerec
 from saerec import page, series
 from saerec.__main__ import main
+from saerec.files import sha256_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -474,3 +475,11 @@ def test_only_ratings_of_movielens_are_credited_to_it(run):
         (run / "run.json").write_text(json.dumps({"parameters": {"dataset": dataset}}))
         content = content_of(series.write_page(run))
         assert ("Harper" in content["source"]) == credited == ("24 movies" in content["about"][0])
+
+
+def test_a_page_of_a_run_that_is_written_anew_is_in_its_record(run):
+    (run / "run.json").write_text(json.dumps({"parameters": {"dataset": "d"}}))
+    series.write_page(run, run / "elsewhere.html")
+    assert series.read_record(run)["pages"] == {}
+    path = series.write_page(run, n_users=3)
+    assert series.read_record(run)["pages"] == {path.name: sha256_of(path)}

@@ -720,3 +720,9 @@ def test_columns_of_movies_do_not_displace_those_of_the_list(parts):
     plain, joined = rec.recommend(k=2), rec.recommend(k=2, movies=movies)
     assert_frame_equal(joined[plain.columns], plain)
     assert (joined["score_of_movie"] == 99).all()
+
+
+@pytest.mark.parametrize("ridge", [0, -1.0, np.nan])
+def test_a_ridge_that_is_none_is_refused(parts, ridge):
+    with pytest.raises(ValueError, match="ridge must be above 0"):
+        saerec.Recommender(ridge=ridge).fit(parts[0])

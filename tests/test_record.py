@@ -1,6 +1,7 @@
 """The record of a run tells what it was made of; `verify` tells whether it still holds."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 
 import saerec
 from saerec.__main__ import main
-from saerec.files import sha256_of
-from saerec.record import difference, fingerprint, read_record, surroundings, verify, write_record
+from saerec.record import checksums, difference, fingerprint, read_record, surroundings, verify, write_record
+
+NOTHING = {"parameters": {}, "reads": {}, "data": None, "notebook": "", "code": ""}
 
 
 def with_titles(ratings):
@@ -28,7 +30,8 @@ def folder(tmp_path, parts, tastes):
     record = {
         "parameters": {"dataset": "tastes", "user": "who", "seed": 3},
         "data": fingerprint(with_titles(tastes)),
-        "notebooks": {"03_best_epoch": {"writes": {name: sha256_of(tmp_path / name) for name in files}}},
+        "notebooks": {"03_best_epoch": {"inputs": NOTHING, "writes": checksums(tmp_path, files)}},
+        "pages": {},
         **surroundings(),
     }
     write_record(tmp_path, record)
@@ -44,6 +47,10 @@ def check(folder, tastes):
         return with_titles(tastes)
 
     return verify(folder, load, {"user", "item"}).set_index("check"), asked
+
+
+def failing(checks):
+    return checks.index[~checks["holds"].fillna(True)].tolist()
 
 
 def test_a_run_that_holds(folder, tastes):
@@ -62,17 +69,17 @@ def lower_a_score(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "failing", "found"),
+    ("spoil", "expected", "found"),
     [
         (lambda folder: (folder / "test.parquet").unlink(), ["03_best_epoch", "model"], "test.parquet is missing"),
         (lower_a_score, ["03_best_epoch", "model"], "scores.csv was changed"),
         (lambda folder: (folder / "model" / "more").touch(), ["03_best_epoch"], "model was changed"),
     ],
 )
-def test_what_was_changed_is_named(folder, tastes, spoil, failing, found):
+def test_what_was_changed_is_named(folder, tastes, spoil, expected, found):
     spoil(folder)
     checks, _ = check(folder, tastes)
-    assert checks.index[~checks["holds"]].tolist() == failing
+    assert failing(checks) == expected
     assert checks.loc["03_best_epoch", "found"] == found
 
 
@@ -92,7 +99,7 @@ def test_a_score_that_the_model_does_not_have(folder, tastes):
 )
 def test_other_data(folder, tastes, change):
     checks, _ = check(folder, change(tastes))
-    assert checks.index[~checks["holds"]].tolist() == ["data"] and checks.loc["data", "found"].endswith("not the same")
+    assert failing(checks) == ["data"] and checks.loc["data", "found"].endswith("not the same")
 
 
 def test_other_titles(folder, tastes):
@@ -101,17 +108,94 @@ def test_other_titles(folder, tastes):
     assert not checks.loc["data", "holds"]
 
 
-def test_what_was_not_finished_and_what_is_not_there(folder, tastes):
+def test_what_is_not_made_yet_is_told_from_what_fails(folder, capsys):
     record = read_record(folder)
-    record["notebooks"]["04_user_report"] = {"inputs": {}}
+    record["notebooks"]["04_user_report"] = {"inputs": NOTHING, "failed": "no memory"}
     write_record(folder, record)
 
     def load(dataset, **own):
         raise FileNotFoundError("no data set 'tastes'")
 
     checks = verify(folder, load, set()).set_index("check")
-    assert checks.index[~checks["holds"]].tolist() == ["04_user_report", "data"]
-    assert checks.loc["data", "found"] == "no data set 'tastes'"
+    assert failing(checks) == ["data"] and checks.loc["data", "found"] == "no data set 'tastes'"
+    assert checks.index[checks["holds"].isna()].tolist() == ["04_user_report", "pages"]
+    assert checks.loc["04_user_report", "found"] == "not finished: no memory"
+    del record["notebooks"]["03_best_epoch"]["writes"]
+    write_record(folder, record | {"data": None})
+    checks = verify(folder, load, set())
+    assert checks["holds"].isna().all()
+    assert main(["verify", str(folder)]) == 1
+    assert capsys.readouterr().out.count("not yet  ") == len(checks)
+
+
+def test_what_a_notebook_read_and_the_pages_must_be_as_they_were(folder, tastes):
+    for name in ("index.html", "recommender.html"):
+        (folder / name).write_text("whole")
+    record = read_record(folder)
+    reads = {"reads": checksums(folder, ["test.parquet"])}
+    record["notebooks"]["06_peers"] = {"inputs": NOTHING | reads, "writes": {}}
+    record["pages"] = checksums(folder, ["index.html", "recommender.html"])
+    write_record(folder, record)
+    assert check(folder, tastes)[0]["holds"].all()
+    test = pd.read_parquet(folder / "test.parquet")
+    test.assign(more=1).to_parquet(folder / "test.parquet")
+    (folder / "recommender.html").unlink()
+    (folder / "index.html").write_text("ha")
+    checks, _ = check(folder, tastes)
+    assert failing(checks) == ["03_best_epoch", "06_peers", "pages"]
+    assert checks.loc["06_peers", "found"] == "test.parquet is not what it read"
+    assert checks.loc["pages", "found"] == "index.html was changed; recommender.html is missing"
+
+
+WORK = {"inputs": NOTHING, "writes": {"a.csv": "0"}}
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        ([], "it is []"),
+        ({}, "it lacks parameters"),
+        ({"parameters": 3}, "parameters in it is 3"),
+        ({"parameters": {}}, "parameters in it lacks dataset"),
+        ({"parameters": {"dataset": "d", "n": {"a": 1}}}, "n in parameters in it is {'a': 1}"),
+        ({"notebooks": []}, "notebooks in it is []"),
+        ({"notebooks": {"01_a": []}}, "01_a in notebooks in it is []"),
+        ({"notebooks": {"01_a": {}}}, "01_a in notebooks in it lacks inputs"),
+        ({"notebooks": {"../01_a": WORK}}, "'../01_a' in notebooks in it is no file of the run"),
+        ({"notebooks": {"01_a": WORK | {"writes": ["a.csv"]}}}, "writes in 01_a in notebooks in it is ['a.csv']"),
+        ({"notebooks": {"01_a": WORK | {"writes": {"..": "0"}}}}, "'..' in writes in 01_a .* is no file of the run"),
+        ({"notebooks": {"01_a": WORK | {"writes": {"/etc/passwd": "0"}}}}, "'/etc/passwd' in writes"),
+        ({"notebooks": {"01_a": WORK | {"inputs": NOTHING | {"reads": {"a\\b": "0"}}}}}, "in reads in inputs in 01_a"),
+        ({"notebooks": {"01_a": WORK | {"inputs": NOTHING | {"reads": {"a": 0}}}}}, "a in reads .* is 0"),
+        ({"seconds": {"01_a": "long"}}, "01_a in seconds in it is 'long'"),
+        ({"data": {"ratings": 3}}, "data in it lacks users"),
+        ({"data": 3}, "data in it is 3"),
+        ({"pages": {"../index.html": "0"}}, "is no file of the run"),
+    ],
+)
+def test_a_record_of_another_form_is_one_error_of_ours(tmp_path, spoiled, message, capsys):
+    whole = {"parameters": {"dataset": "d"}, "notebooks": {"01_a": WORK}}
+    (tmp_path / "run.json").write_text(json.dumps(whole))
+    assert read_record(tmp_path)["notebooks"] == {"01_a": WORK}
+    spoiled = whole | spoiled if spoiled else spoiled
+    (tmp_path / "run.json").write_text(json.dumps(spoiled))
+    pattern = re.sub(r"\\\.\\\*", ".*", re.escape(message).replace(r"\ ", " "))
+    with pytest.raises(ValueError, match=rf"run\.json is damaged: .*{pattern}.*; saerec run --restart"):
+        read_record(tmp_path)
+    for command in (["verify", str(tmp_path)], ["run", "--out", str(tmp_path), "--only", "06"]):
+        assert main(command) == 1
+    assert capsys.readouterr().err.count("is damaged") == 2
+
+
+def test_pages_and_styles_are_part_of_the_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(saerec.record, "PACKAGE", tmp_path)
+    found = set()
+    for name in ("a.py", "page.html", "pages.css", "saerec.mplstyle"):
+        (tmp_path / name).touch()
+        found.add(saerec.record.code())
+    assert len(found) == 4
+    (tmp_path / "a.pyc").touch()
+    assert saerec.record.code() in found
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parameters": {"dataset": 5}}', '{"parameters": 3}'])
@@ -125,8 +209,10 @@ def test_a_damaged_record_says_so(tmp_path, text, capsys):
 
 def test_the_command_says_what_holds(folder, tastes, capsys, monkeypatch):
     monkeypatch.setattr(saerec.series, "load_dataset", lambda dataset, **own: with_titles(tastes))
+    (folder / "index.html").touch()
+    write_record(folder, read_record(folder) | {"pages": checksums(folder, ["index.html"])})
     assert main(["verify", str(folder)]) == 0
-    assert capsys.readouterr().out.count("holds  ") == 3
+    assert capsys.readouterr().out.count("holds  ") == 4
     lower_a_score(folder)
     assert main(["verify", str(folder)]) == 1
     assert "FAILS  03_best_epoch: scores.csv was changed\n" in capsys.readouterr().out

@@ -5,16 +5,20 @@ import os
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
 from saerec import series
+from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer
+from saerec.movielens import DATA_DIR
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
@@ -99,6 +103,9 @@ def test_bad_parameters_are_refused_before_any_kernel_starts(notebooks, tmp_path
 def test_an_unknown_notebook_is_refused(notebooks, tmp_path):
     with pytest.raises(ValueError, match="there is no notebook '03_third'; there are 01_first, 02_second"):
         series.run(out=tmp_path / "run", only=["03_third"])
+    with pytest.raises(ValueError, match="several notebooks begin with '0'; there are 01_first, 02_second"):
+        series.run(out=tmp_path / "run", only=["0"])
+    assert [path.stem for path in series._choose(["02", "01_f"])] == ["01_first", "02_second"]
 
 
 @pytest.mark.series
@@ -115,17 +122,36 @@ def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, t
     assert (index.parent / "sizes.csv").read_text() == "(3, 0.5, False, [])"
 
 
-@pytest.mark.parametrize("left", ["ratings.parquet", "run.json.part"])
-def test_what_jupyter_or_a_crash_left_behind_is_removed_when_asked(notebooks, tmp_path, monkeypatch, left):
+def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(series, "_execute", lambda *_: None)
     monkeypatch.setattr(series, "_write_html", lambda *_: None)
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / left).touch()
+    (folder / "ratings.parquet").touch()
     with pytest.raises(FileExistsError, match=r"a run without its record, run\.json: remove them with --restart"):
         series.run(out=folder)
     series.run(out=folder, restart=True)
-    assert not (folder / left).exists()
+    assert not (folder / "ratings.parquet").exists()
+
+
+def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: output.touch())
+    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+    monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".DS_Store").touch()
+    series.run(out=folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".ipynb_checkpoints").mkdir()
+    for restart in (False, True):
+        series.run(out=folder, restart=restart)
+        assert "left alone, for it is not of the run: notes.txt\n" in capsys.readouterr().err
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / ".ipynb_checkpoints").exists()
+    (folder / "run.json").write_text("{}")
+    for restart in (False, True):
+        with pytest.raises(FileExistsError, match=r"not of a run, notes\.txt"):
+            series.run(out=folder, restart=restart)
 
 
 def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypatch):
@@ -254,6 +280,57 @@ class TestGoingOn:
             run()
         assert run()[0]
 
+    def test_the_record_is_read_by_who_holds_the_folder(self, run, monkeypatch):
+        run()
+        reading, held = series.read_record, []
+
+        def read(folder):
+            with pytest.raises(BusyFolderError), one_writer(folder):
+                pass
+            held.append(True)
+            return reading(folder)
+
+        monkeypatch.setattr(series, "read_record", read)
+        run()
+        run(only=["02_second"])
+        assert len(held) == 2
+
+    def test_what_failed_alone_does_not_come_back(self, run, tmp_path):
+        run(parameters={"divisor": 3})
+        with pytest.raises(series.SeriesError):
+            run(parameters={"divisor": 0}, only=["02_second"])
+        record = series.read_record(tmp_path / "run")
+        assert record["parameters"]["divisor"] == 3
+        assert record["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 0
+        run(only=["02_second"])
+        assert series.read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
+
+    def test_the_index_says_with_what_each_was_made_and_what_is_older(self, run, tmp_path):
+        run(parameters={"divisor": 3})
+        run(only=["01"], parameters={"n": 9})
+        folder, works = tmp_path / "run", series.read_record(tmp_path / "run")["notebooks"]
+        assert series._with_what(folder, works["01_first"]) == "n = 9"
+        assert series._with_what(folder, works["02_second"]) == "divisor = 3; sizes.csv has changed since"
+
+    def test_another_run_once_more(self, run, notebooks, tmp_path, monkeypatch, tastes):
+        run(parameters={"n": 5, "divisor": 3})
+        again = {"like": tmp_path / "run", "out": tmp_path / "again"}
+        series.run(**again, parameters={"n": 6})
+        parameters = series.read_record(tmp_path / "again")["parameters"]
+        assert parameters["n"] == 6 and parameters["divisor"] == 3 and parameters["out"] == str(tmp_path / "again")
+        series.run(**again, only=["02"], parameters={"divisor": 4})  # which does not know n
+        assert series.read_record(tmp_path / "again")["parameters"] == parameters | {"divisor": 4}
+        monkeypatch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
+        told = f"the data are not those of {tmp_path / 'run'} any more: {len(tastes):,} ratings, then 100,004\n"
+        assert told in run(like=tmp_path / "run")[1]
+
+    def test_a_parameter_of_another_type_in_the_record_is_an_error(self, run, tmp_path):
+        run()
+        record = series.read_record(tmp_path / "run")
+        series.write_record(tmp_path / "run", record | {"parameters": record["parameters"] | {"divisor": "x"}})
+        with pytest.raises(ValueError, match=r"run\.json of the earlier run is damaged: the parameter divisor is of"):
+            run(only=["02"])
+
     def test_a_damaged_record_is_an_error(self, run, tmp_path):
         run()
         (tmp_path / "run" / "run.json").write_text("{")
@@ -273,13 +350,16 @@ def test_what_a_notebook_reads_is_known(path):
 
 
 @pytest.mark.series
-def test_a_failure_names_notebook_cell_and_reason_and_leaves_no_index(notebooks, tmp_path):
+def test_a_failure_names_notebook_cell_and_reason_and_the_index_tells(notebooks, tmp_path):
     with pytest.raises(
         series.SeriesError,
         match=r"^02_second failed in cell 3: ZeroDivisionError: division by zero\n.*02_second.ipynb$",
     ):
         series.run(out=tmp_path / "run", parameters={"divisor": 0}, progress=False)
-    assert not (tmp_path / "run" / "index.html").exists()
+    index = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert "divisor = 0; 02_second failed in cell 3: ZeroDivisionError: division by zero" in index
+    assert 'href="01_first.html"' in index and 'href="02_second.ipynb"' in index
+    assert "ZeroDivisionError" in (tmp_path / "run" / "02_second.ipynb").read_text(encoding="utf-8")
 
 
 def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, tmp_path, monkeypatch, tastes):
@@ -322,13 +402,15 @@ def test_one_notebook_again_keeps_the_record_of_the_others(notebooks, tmp_path):
     after = json.loads((folder / "run.json").read_text())
     assert after["parameters"] == before["parameters"] | {"divisor": 4}
     assert set(after["seconds"]) == {"01_first", "02_second"}
-    assert "n = 7, divisor = 4" in index.read_text(encoding="utf-8")
+    shown = index.read_text(encoding="utf-8")
+    assert "<td>n = 7</td>" in shown and "<td>divisor = 4</td>" in shown
 
-    series.run(out=folder, only=["02_second"], progress=False)
-    assert json.loads((folder / "run.json").read_text())["parameters"]["divisor"] == 4
     with pytest.raises(series.SeriesError):
         series.run(out=folder, parameters={"divisor": 0}, only=["02_second"], progress=False)
-    assert not index.exists() and not (folder / "02_second.html").exists()
+    assert not (folder / "02_second.html").exists()
+    series.run(out=folder, only=["02"], progress=False)  # with what it last worked with
+    assert json.loads((folder / "run.json").read_text())["parameters"]["divisor"] == 4
+    assert "<td>divisor = 4</td>" in index.read_text(encoding="utf-8")
 
 
 @pytest.mark.series
@@ -354,6 +436,44 @@ def test_a_dead_kernel_is_a_failure_like_another(notebooks, tmp_path):
     nbformat.write(notebook, path)
     with pytest.raises(series.SeriesError, match="02_second did not finish: its kernel died"):
         series.run(out=tmp_path / "run", progress=False)
+
+
+def test_a_killed_notebook_leaves_no_half_copy(notebooks, tmp_path, monkeypatch):
+    """Whoever is killed cannot tidy up, so what matters is where papermill writes to."""
+    seen = []
+
+    def killed(notebook, part, **_):
+        Path(part).write_text("half")
+        seen.extend(tmp_path.iterdir())
+        raise SystemExit
+
+    monkeypatch.setattr(papermill, "execute_notebook", killed)
+    with pytest.raises(SystemExit):
+        series._execute(notebooks / "01_first.ipynb", tmp_path / "01_first.ipynb", {}, progress=False)
+    assert seen and tmp_path / "01_first.ipynb" not in seen
+
+
+def test_a_bad_keep_is_refused_at_once(tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    with pytest.raises(ValueError, match="keep must be 'all', 'best' or how many of the last epochs, not 'some'"):
+        series.run(out=tmp_path / "run", parameters={"keep": "some"})
+
+
+def test_paths_are_recorded_so_that_they_hold_in_any_folder(notebooks, tmp_path, monkeypatch):
+    monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: shutil.copy(notebook, output))
+    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+    path = notebooks / "01_first.ipynb"
+    path.write_text(path.read_text().replace("n = 3", "titles = ''\\nn = 3", 1))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.csv").write_text("user_id,item_id,rating\na,x,9\nb,x,-3\na,y,0\n")
+    (tmp_path / "titles.csv").write_text("item_id,title\nx,X\ny,Y\n")
+    series.run("shop.csv", "run", parameters={"titles": "titles.csv"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    index = series.run(like=tmp_path / "run", out="again")
+    parameters = series.read_record(index.parent)["parameters"]
+    assert (parameters["dataset"], parameters["titles"]) == (str(tmp_path / "shop.csv"), str(tmp_path / "titles.csv"))
+    assert lasting_name(str(DATA_DIR / "ml-latest-small")) == lasting_name("ml-latest-small") == "ml-latest-small"
 
 
 class TestLoadDataset:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 from pathlib import Path
 
@@ -200,6 +201,26 @@ SPOILED = {
     "a drift that is not shrunk": (describe("drift", 0.0), "the drift's shrinkage"),
     "an unknown parameter": (parameter("exec", "rm"), "its parameters are"),
     "a parameter of another type": (parameter("mask_weight", "2"), "its mask_weight is '2'"),
+    **{
+        f"{name} of {value}": (parameter(name, value), f"its {name} is {re.escape(str(value))}")
+        for name, value in [
+            ("ridge", 0),
+            ("ridge", -1.0),
+            ("seed", -1),
+            ("seed", 0.5),
+            ("seed", 2**70),
+            ("dropout", 1.0),
+            ("input_dropout", -0.1),
+            ("shrinkage", -1),
+            ("mask_weight", 1e300),
+            ("n_epochs", 0),
+            ("batch_size", 2.5),
+            ("lr", 0.0),
+            ("weight_decay", -1),
+            ("patience", 0),
+        ]
+    },
+    "a mean beyond the ratings": (describe("mean", 1e308), "the mean is none of its ratings"),
     "an orientation of ours that is not its own": (parameter("orientation", "both"), "its layouts are not those"),
     "an orientation that is a path": (parameter("orientation", "../../etc"), "orientation must be one of"),
     "a layer larger than memory": (parameter("hidden_dims", [2**40]), "not those of its parameters"),

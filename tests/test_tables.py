@@ -247,12 +247,27 @@ class TestWriteTable:
         frame = pd.DataFrame({"title": [text, "A film"], "n": [-1, 2]})
         write(tmp_path / "a.csv", frame)
         written = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
-        assert written["title"].tolist()[:2] == [f"'{text}".replace("\r", " "), "A film"]
+        assert written["title"].tolist()[:2] == [f"'{text}".replace("\r", " ").replace("\t=", "\t'="), "A film"]
         assert frame["title"].tolist() == [text, "A film"]
 
     def test_row_labels_and_names_of_columns_too(self, tmp_path):
         write_table(tmp_path / "a.csv", pd.DataFrame({"=a": [1]}, index=["=b"]))
         assert (tmp_path / "a.csv").read_text() == ",'=a\n'=b,1\n"
+
+    def test_rows_of_several_labels_too(self, tmp_path):
+        index = pd.MultiIndex.from_tuples([("=b", 2), ("c", -3)], names=["=x", "y"])
+        frame = pd.DataFrame({"a": [1, 2]}, index=index)
+        write_table(tmp_path / "a.csv", frame)
+        assert (tmp_path / "a.csv").read_text() == "'=x,y,a\n'=b,2,1\nc,-3,2\n"
+        assert frame.index is index and list(index.names) == ["=x", "y"]
+
+    @pytest.mark.parametrize(
+        ("text", "written"),
+        [("a;=1+1", "a;'=1+1"), ("a; @B", "a; '@B"), ('a|"=1', "a|\"'=1"), ("a;b=1|c", "a;b=1|c"), ("x\t-1", "x\t'-1")],
+    )
+    def test_what_other_separators_would_make_a_formula(self, tmp_path, text, written):
+        write_table(tmp_path / "a.csv", pd.DataFrame({"title": [text]}))
+        assert pd.read_csv(tmp_path / "a.csv", index_col=0)["title"].tolist() == [written]
 
     def test_everything_else_is_as_pandas_writes_it(self, tmp_path):
         frame = pd.DataFrame(

@@ -1,3 +1,4 @@
+import errno
 import inspect
 import warnings
 from collections import namedtuple
@@ -624,6 +625,45 @@ class TestWhatGoesWrong:
             case.fit(checkpoint_dir=tmp_path, stop_after=1, resume=True)
 
     @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("history", 5),
+            ("history", [{"epoch": 1}]),
+            ("history", [{"epoch": 1, "train_rmse": "low", "valid_rmse": 1.0, "seconds": 1.0}]),
+            ("history", [{"epoch": 7, "train_rmse": 1.0, "valid_rmse": 1.0, "seconds": 1.0}] * 2),
+            ("history", []),
+            ("epoch", "2"),
+            ("epoch", 3),
+            ("best_epoch", 7),
+            ("best_epoch", True),
+            ("schedule", {}),
+            ("schedule", []),
+            ("schedule", lambda of: of | {"last_epoch": "x"}),
+            ("schedule", lambda of: of | {"last_epoch": -3}),
+            ("settings", [1]),
+            ("model.output.bias", lambda tensor: tensor.int()),
+            ("exp_avg.output.bias", lambda tensor: tensor.double()),
+            ("exp_avg_sq.output.bias", lambda tensor: tensor - 1),
+            ("step.output.bias", lambda tensor: tensor - 1e6),
+            ("model.output.bias", lambda tensor: tensor * np.nan),
+            ("best.output.bias", lambda tensor: tensor.long()),
+        ],
+    )
+    def test_nonsense_with_a_checksum_is_damaged_and_touches_nothing(self, case, tmp_path, name, value):
+        expected, history = case.fit()
+        case.fit(checkpoint_dir=tmp_path, stop_after=2)
+        path = tmp_path / "state_0002.safetensors"
+        tensors, description = read_tensors(path, "training")
+        of_it = tensors if name in tensors else description
+        of_it[name] = value(of_it[name]) if callable(value) else value
+        description.pop("kind"), description.pop("format")
+        write_tensors(path, "training", tensors, description)
+        with pytest.warns(UserWarning, match="state_0002.* going on from what was saved before it"):
+            model, resumed = case.fit(checkpoint_dir=tmp_path, resume=True)
+        assert_same_history(resumed, history)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+
+    @pytest.mark.parametrize(
         ("keep", "expected"),
         [("all", [1, 2, 3, 4, 5, 6]), ("best", [1]), (2, [1, 5, 6]), ("2", [1, 5, 6]), (9, [1, 2, 3, 4, 5, 6])],
     )
@@ -699,9 +739,36 @@ class TestWhatGoesWrong:
         kept = load_file(tmp_path / "epoch_0003.safetensors")
         assert_same_weights(kept, expected.state_dict())
 
+    def test_an_epoch_whose_errors_nobody_measures_is_not_kept_if_it_diverged(self, case, tmp_path, monkeypatch):
+        step = saerec.training._train_epoch
+
+        def spoiled(loss, *rest):
+            step(loss, *rest)
+            if len(list(tmp_path.glob("state_*"))) == 2:
+                loss.model.output.bias.data[0] = torch.nan
+
+        monkeypatch.setattr(saerec.training, "_train_epoch", spoiled)
+        with pytest.raises(DivergedError, match="stopped in epoch 3: it diverged in the last batch"):
+            case.fit(valid=None, last_alone=True, checkpoint_dir=tmp_path)
+        assert [path.stem for path in sorted(tmp_path.glob("state_*"))] == ["state_0001", "state_0002"]
+
+    def test_what_stops_it_in_the_first_epoch_promises_nothing(self, case, tmp_path):
+        with pytest.raises(DivergedError, match=r"stopped in epoch 1: .*; no epoch is finished$"):
+            case.fit(lr=1e30, checkpoint_dir=tmp_path)
+
+    def test_an_error_of_the_system_keeps_its_number_and_file(self, case, tmp_path, monkeypatch):
+        def save(*_):
+            raise PermissionError(errno.EACCES, "Permission denied", "there")
+
+        monkeypatch.setattr(Checkpoints, "save", save)
+        with pytest.raises(PermissionError, match="stopped in epoch 1: Permission denied; no epoch") as error:
+            case.fit(checkpoint_dir=tmp_path)
+        assert (error.value.errno, error.value.filename) == (errno.EACCES, "there")
+
     def test_a_network_that_says_the_same_of_everybody_is_warned_of(self, case):
-        with pytest.warns(UserWarning, match="after epoch 1 the network says the same of every row"):
-            case.fit(lr=30.0, stop_after=1)  # every unit is as far up or down as it goes
+        with pytest.warns(UserWarning, match="after epoch 1 the network says the same of every row") as said:
+            case.fit(lr=30.0, stop_after=3)  # every unit is as far up or down as it goes
+        assert len(said) == 1
 
     def test_a_healthy_one_is_not(self, case):
         with warnings.catch_warnings():
