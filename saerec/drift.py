@@ -21,9 +21,10 @@ class UserDrift:
 
         drift = sum(w[n] e[n]) / (sum(w[n]) + shrinkage),   w[n] = 1 / (1 + minutes between t and rating n)
 
-    over the `N_AROUND` ratings before t and as many after it. Biases that move with time are from Koren, "Collaborative
-    filtering with temporal dynamics", KDD 2009, section 3, where they are parameters to be learnt; this is a kernel
-    mean instead. The weights were chosen on validation ratings of MovieLens latest-small and 1M.
+    over the `N_AROUND` ratings before t and as many after it; of ratings at t itself half count as before. Biases that
+    move with time are from Koren, "Collaborative filtering with temporal dynamics", KDD 2009, section 3, where they are
+    parameters to be learnt; this is a kernel mean instead. It is for ratings that were not learnt from: of one that
+    was, it knows the answer.
 
     Of no use for lists: all items move by as much, and of the moment to come nothing is known but how long ago the last
     ratings are.
@@ -62,7 +63,8 @@ class UserDrift:
         span = last - first + 2
         # One number for user and moment, in the order of both.
         keys = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)) * span + (self.times - first)
-        place = np.searchsorted(keys, rows * span + (np.clip(times, first, last + 1) - first))
+        asked = rows * span + (np.clip(times, first, last + 1) - first)
+        place = (np.searchsorted(keys, asked) + np.searchsorted(keys, asked, side="right")) // 2
         weighted, weights = np.zeros(len(rows)), np.zeros(len(rows))
         for step in range(-N_AROUND, N_AROUND):
             near = place + step

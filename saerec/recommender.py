@@ -175,7 +175,7 @@ class Recommender:
         ----------
         train, valid : DataFrame
             With the columns user_id, item_id and rating; no (user, item) pair twice, in one or across both. Without
-            `valid` nothing is chosen: the weights are those of the last epoch. If they have a column timestamp, dates
+            `valid` nothing is chosen: the weights are those of the last epoch. If both have a column timestamp, dates
             or seconds since 1970, the `drift` is learnt too.
         item_features : DataFrame, optional
             What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
@@ -188,8 +188,9 @@ class Recommender:
         Raises
         ------
         DataError
-            What `check_ratings` and `check_learnable` find wrong, a (user, item) pair that stands twice, or features
-            that are no numbers, that stand twice for an item, or that none of the items has.
+            What `check_ratings` and `check_learnable` find wrong, a (user, item) pair that stands twice, timestamps
+            that are no times, or features that are no numbers, that stand twice for an item, or that none of the items
+            has.
         ValueError
             A setting out of range, item features with ``orientation="user"``, or training that diverged.
         """
@@ -202,10 +203,11 @@ class Recommender:
         check_ratings(train)
         check_learnable(train)
         self._check_features(item_features, train)
-        every = train
-        if valid is not None:
-            timed = ["timestamp"] if "timestamp" in train and "timestamp" in valid else []
-            every = pd.concat([part[[*RATING_COLUMNS, *timed]] for part in (train, valid)])
+        timed = valid is not None and "timestamp" in train and "timestamp" in valid
+        if timed:
+            train, valid = (part.assign(timestamp=seconds_of(part["timestamp"])) for part in (train, valid))
+        columns = [*RATING_COLUMNS, *(["timestamp"] if timed else [])]
+        every = train if valid is None else pd.concat([train[columns], valid[columns]])
         seen = RatingMatrix.from_frame(every)
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
@@ -223,12 +225,7 @@ class Recommender:
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
         self._keep(ratings, seen, baseline, models, epochs, choice)
         self.intervals = None if valid is None else self._calibrated(valid_matrix)
-        self.drift = self._fit_drift(train)
-        if self.drift is not None and valid is not None and "timestamp" in valid:
-            rows, _ = self.ratings.positions(valid["user_id"], valid["item_id"])
-            predicted, times = self.predict(valid["user_id"], valid["item_id"]), seconds_of(valid["timestamp"])
-            shrinkage = self.drift.best_shrinkage(rows, times, predicted, valid["rating"], self.scale)
-            self.drift = None if shrinkage is None else self._fit_drift(train, shrinkage=shrinkage)
+        self.drift = self._chosen_drift(train, valid) if timed else None
         if self.refit and valid is not None:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
@@ -258,7 +255,10 @@ class Recommender:
         layouts = LAYOUTS[self.orientation]
         epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
         if item_features is None:
-            item_features = getattr(self, "item_features", None)
+            item_features = self._fitted().item_features
+        drift, times = self.drift, None
+        if drift is not None and "timestamp" in ratings:
+            times = seconds_of(ratings["timestamp"])
         matrix = RatingMatrix.from_frame(ratings)
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
@@ -271,7 +271,7 @@ class Recommender:
             )
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
-        self.drift = None if self.drift is None else self._fit_drift(ratings, shrinkage=self.drift.shrinkage)
+        self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
         return self
 
     def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals:
@@ -282,13 +282,18 @@ class Recommender:
         predicted = self.predict(self.user_ids[rows], self.item_ids[cols])
         return PredictionIntervals().fit(self._described(rows, cols), predicted, rating[kept])
 
-    def _fit_drift(self, ratings: pd.DataFrame, **options) -> UserDrift | None:
-        """Of the ratings that `self.ratings` was made of, if it is known when they were given."""
-        if "timestamp" not in ratings:
-            return None
+    def _drift(self, ratings: pd.DataFrame, times: np.ndarray, **options) -> UserDrift:
+        """Of the ratings that `self.ratings` was made of, given at these times."""
         rows, cols = self.ratings.positions(ratings["user_id"], ratings["item_id"])
-        times = seconds_of(ratings["timestamp"])[np.lexsort((cols, rows))]
-        return UserDrift(**options).fit(self.ratings, times, self.baseline)
+        return UserDrift(**options).fit(self.ratings, times[np.lexsort((cols, rows))], self.baseline)
+
+    def _chosen_drift(self, train: pd.DataFrame, valid: pd.DataFrame) -> UserDrift | None:
+        """With the shrinkage that suits `valid`, or None if none does; timestamps in seconds."""
+        times = train["timestamp"].to_numpy()
+        rows, _ = self.ratings.positions(valid["user_id"], valid["item_id"])
+        asked = rows, valid["timestamp"].to_numpy(), self.predict(valid["user_id"], valid["item_id"]), valid["rating"]
+        shrinkage = self._drift(train, times).best_shrinkage(*asked, self.scale)
+        return None if shrinkage is None else self._drift(train, times, shrinkage=shrinkage)
 
     def _described(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """The features of `intervals` of pairs, -1 being unknown."""
@@ -438,7 +443,7 @@ class Recommender:
             and the other's bias, and that is the prediction.
         timestamps : sequence of length N, optional
             When the ratings are given, dates or seconds since 1970: what the user rated around then is taken into
-            account, if there is a `drift`.
+            account, if there is a `drift`. For ratings that were not learnt from: of others it knows the answer.
 
         Returns
         -------

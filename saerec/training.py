@@ -571,13 +571,14 @@ def _evaluate(
     starts = distributed.share(np.arange(0, ratings.n_users, batch_size))
     blocks = [(start, min(start + batch_size, ratings.n_users)) for start in starts.tolist()]
     every = -(-ratings.n_ratings // N_LEFT_OUT)
-    apart = max(1, min(every // 16, 8))  # of many ratings some blocks are enough, which saves reading the others
-    every //= apart
-    rated = [block for block in blocks if ratings.user_counts[slice(*block)].any()]
+    apart = max(1, min(every // 16, 8))  # of many ratings those of some rows are enough, which saves reading the others
+    some = np.arange(0, ratings.n_users, apart)
     left_out = [torch.zeros(0)]  # rating - output, units
-    for block in rated[::apart]:
-        batch, sample = data.sample(np.arange(*block), every)
-        left_out.append((batch.deviations[sample] - data.left_out(model, batch, sample)).cpu())
+    for start in distributed.share(np.arange(0, len(some), batch_size)):
+        rows = some[start : start + batch_size]
+        if ratings.user_counts[rows].any():
+            batch, sample = data.sample(rows, every // apart)
+            left_out.append((batch.deviations[sample] - data.left_out(model, batch, sample)).cpu())
     left_out = torch.cat(left_out).double()
     sum_left_out, n_left_out = distributed.total(left_out.sum().item(), len(left_out))
     unseen_error = sum_left_out / n_left_out

@@ -141,9 +141,49 @@ def test_dates_and_numbers_are_seconds():
         assert seconds_of(same).tolist() == [100, 1_000_000_000]
 
 
+def test_of_equal_times_as_many_count_before_as_after():
+    """A hundred ratings on one day, the items in the order of their ids: the middle ones are looked at."""
+    frame = pd.DataFrame({"user_id": 1, "item_id": np.arange(100), "rating": 3.0, "timestamp": 86_400})
+    frame.loc[(frame["item_id"] >= 50 - N_AROUND) & (frame["item_id"] < 50 + N_AROUND), "rating"] = 5.0
+    others = frame.assign(user_id=2, rating=np.where(frame["item_id"] % 2, 5.0, 2.0))
+    drift, _, _ = fitted(pd.concat([frame, others]))
+    weighted, weights = drift.sums(np.array([0]), np.array([86_400]))
+    assert weights == 2 * N_AROUND
+    assert weighted == pytest.approx(drift.errors[50 - N_AROUND : 50 + N_AROUND].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_times_that_are_none_are_found_before_anything_is_trained(sittings, part, monkeypatch):
+    parts = list(sittings)
+    parts[part] = parts[part].assign(timestamp="yesterday")
+    monkeypatch.setattr(saerec.Recommender, "_train", None)
+    with pytest.raises(TimestampError, match="neither dates nor numbers of seconds"):
+        saerec.Recommender().fit(*parts)
+
+
+def test_parts_may_have_their_times_in_different_forms(sittings):
+    train, valid = sittings
+    dates = valid.assign(timestamp=pd.to_datetime(valid["timestamp"], unit="s", utc=True))
+    same = [
+        saerec.Recommender(hidden_dims=(8,), n_epochs=3, rank_by="rating")
+        .fit(train, part)
+        .evaluate(part, told_when=True)
+        for part in (valid, dates)
+    ]
+    assert same[0] == same[1]
+
+
+def test_without_validation_ratings_and_their_times_there_is_none(sittings):
+    train, valid = sittings
+    for parts in ([train], [train, valid.drop(columns="timestamp")]):
+        rec = saerec.Recommender(hidden_dims=(8,), n_epochs=1, rank_by="rating").fit(*parts)
+        assert rec.drift is None
+
+
 def test_told_when_needs_the_times(sittings):
     train, valid = sittings
     rec = saerec.Recommender(hidden_dims=(2,), n_epochs=1, rank_by="rating", refit=False).fit(train, valid)
+    assert rec.drift
     with pytest.raises(MissingColumnError, match="told_when=True: no column timestamp"):
         rec.evaluate(valid.drop(columns="timestamp"), told_when=True)
     with pytest.raises(ValueError, match="as many timestamps as user_ids, not 1 and 2"):

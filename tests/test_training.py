@@ -249,22 +249,20 @@ class TestUnseenError:
         assert difference.std() < 1e-6 < abs(difference.mean()) < 0.2
         assert torch.equal(sample.output.weight, whole.output.weight)
 
-    def test_of_very_many_every_second_block_is_read_and_empty_ones_are_not_counted(self, case, monkeypatch):
+    def test_of_very_many_ratings_those_of_every_second_row_are_read(self, case, monkeypatch):
         monkeypatch.setattr(saerec.training, "N_LEFT_OUT", case.train.n_ratings // 32)
-        read = []
-        sample = RatingRows.sample
+        read, sample = [], RatingRows.sample
         monkeypatch.setattr(
             RatingRows,
             "sample",
             lambda data, rows, every: read.append((rows.tolist(), every)) or sample(data, rows, every),
         )
-        nobody = csr_array((8, case.train.n_items), dtype=np.float32)
-        csr = vstack([nobody, case.train.csr]).tocsr()
-        ids = pd.Index(range(csr.shape[0]))
-        train = RatingMatrix(csr, ids, case.train.item_ids)
-        case.fit(train=train, valid=None, baseline=None, n_epochs=1, batch_size=8)
-        assert [rows[0] for rows, _ in read] == [8, 24, 40]
-        assert {every for _, every in read} == {-(-train.n_ratings // saerec.training.N_LEFT_OUT) // 2}
+        empty_first = vstack([csr_array((8, case.train.n_items), dtype=np.float32), case.train.csr]).tocsr()
+        train = RatingMatrix(empty_first, pd.Index(range(empty_first.shape[0])), case.train.item_ids)
+        case.fit(train=train, valid=None, baseline=None, n_epochs=1, batch_size=4)
+        every = -(-train.n_ratings // saerec.training.N_LEFT_OUT)
+        rows = list(range(8, train.n_users, 2))  # the first batch has no ratings
+        assert read == [(rows[start : start + 4], every // 2) for start in range(0, len(rows), 4)]
 
     @pytest.mark.parametrize("batch_size", [8, 500])
     def test_is_in_stars_on_any_scale(self, case, batch_size):
