@@ -218,9 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(command=_verify)
     tune = commands.add_parser("tune", help="find settings for your data", description=TUNE_HELP, formatter_class=raw)
     _add_data_options(tune)
-    tune.add_argument(
-        "--minutes", type=float, default=10.0, metavar="M", help="how long, at most (default: %(default)g)"
-    )
+    tune.add_argument("--minutes", type=float, default=10.0, metavar="M", help="about how long (default: %(default)g)")
     tune.add_argument("--out", type=Path, metavar="FILE", help="write the table too: .csv or .parquet")
     tune.add_argument("--quiet", action="store_true", help="no progress bar")
     tune.set_defaults(command=_tune)
@@ -342,7 +340,8 @@ def _recommend(options: argparse.Namespace) -> None:
         print("±        how sure that is: about four ratings in five are no farther off")
     if "chance" in top:
         print("chance   that it is what they choose next")
-    print("ratings  how many users have rated it\nbecause  the rating of theirs that speaks most for it, if one does")
+    print("ratings  how many users have rated it, test ratings aside")
+    print("because  the rating of theirs that speaks most for it, if one does")
 
 
 def _told(top: pd.DataFrame) -> str:
@@ -425,9 +424,13 @@ def _tune(options: argparse.Namespace) -> None:
     if not done.all():
         print(f"not tried, for want of time (--minutes): {'; '.join(tried['settings'][~done])}")
     settings, gain, gain_error = tried.loc[0, ["settings", "gain", "gain_error"]]
+    if not best:
+        print("best: the defaults")
+        return
+    verdict = "more than chance" if gain > 2 * gain_error else "which may be chance: it is below twice that"
     print(
-        f"best: {settings}; {gain:.4f} stars better than the defaults, standard error {gain_error:.4f}.\n"
-        "One split, one seed, and the best of many tries: below twice the standard error it is noise."
+        f"best: {settings}; error {gain:.4f} lower than with the defaults, standard error {gain_error:.4f}, "
+        f"{verdict}.\nOne split, one seed, and the best of many tries."
     )
     print(_lines_to_paste(options, parameters, best, fixed))
 

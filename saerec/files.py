@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -69,14 +69,18 @@ def remove_parts(folder: Path, name: str = "", *, older_than: float = 0) -> None
     """
     for part in folder.iterdir():
         whole = PART.sub("", part.name)
-        if whole != part.name and whole == (name or whole) and time.time() - part.stat().st_mtime >= older_than:
-            part.unlink(missing_ok=True)
+        if whole != part.name and whole == (name or whole):
+            with suppress(FileNotFoundError):  # whoever wrote it has just finished
+                if time.time() - part.stat().st_mtime >= older_than:
+                    part.unlink()
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file; of a folder, that of its whole files' names and checksums."""
+    """The checksum of a file; of a folder, that of the names and checksums of its files, hidden ones aside."""
     if path.is_dir():
-        whole = (file for file in path.rglob("*") if file.name != LOCK and not PART.search(file.name))
+        names = ((file, file.relative_to(path).parts) for file in path.rglob("*"))
+        # What is hidden, others put into any folder; and our lock.
+        whole = (file for file, parts in names if not any(PART.search(part) or part[0] == "." for part in parts))
         files = sorted(file for file in whole if file.is_file())
         listing = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
@@ -88,11 +92,11 @@ LOCK = ".lock"
 
 
 @contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
+def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone.
 
     The operating system lets go of it when the process ends, however it ends: no stale lock is left behind. Files that
-    an earlier one left half-written go.
+    an earlier one left half-written go: at once if all who write there hold the folder (`alone`), else an hour later.
 
     Raises
     ------
@@ -104,11 +108,13 @@ def one_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        pid = "unknown"
+        with suppress(FileNotFoundError):
+            pid = holder.read_text(encoding="utf-8")
         raise BusyFolderError(f"process {pid} is writing to {folder}: wait for it, or choose another folder") from None
     try:
         holder.write_text(str(os.getpid()), encoding="utf-8")
-        remove_parts(folder)
+        remove_parts(folder, older_than=0 if alone else ABANDONED)
         yield
     finally:
         holder.unlink(missing_ok=True)

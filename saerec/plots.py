@@ -79,7 +79,7 @@ def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if len(share) <= 12:
         ax.bar_label(bars, labels=[f"{value:.1%}" for value in share], padding=2, fontsize=SMALL)
         ax.set_xticks(share.index)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.grid(visible=False, axis="x")
     ax.set(xlabel="rating", ylabel="share of all ratings", title="How people rate")
     return ax

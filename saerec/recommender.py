@@ -255,8 +255,8 @@ class Recommender:
         layouts = LAYOUTS[self.orientation]
         epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
         if item_features is None:
-            item_features = self._fitted().item_features
-        drift, times = self.drift, None
+            item_features = getattr(self, "item_features", None)
+        drift, times = getattr(self, "drift", None), None
         if drift is not None and "timestamp" in ratings:
             times = seconds_of(ratings["timestamp"])
         matrix = RatingMatrix.from_frame(ratings)
@@ -438,7 +438,7 @@ class Recommender:
 
         Parameters
         ----------
-        user_ids, item_ids : sequences of length N
+        user_ids, item_ids : sequences of length N, or an id each
             The pairs, in the caller's ids. Of a user or an item without training ratings nothing is known but the mean
             and the other's bias, and that is the prediction.
         timestamps : sequence of length N, optional
@@ -451,6 +451,7 @@ class Recommender:
             Clipped to `scale`.
         """
         self._fitted()
+        user_ids, item_ids = ([ids] if np.isscalar(ids) else ids for ids in (user_ids, item_ids))
         rows, cols = self.ratings.positions(user_ids, item_ids)
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
@@ -464,7 +465,7 @@ class Recommender:
         predicted = predicted.clip(*self.scale)
         if timestamps is None or self.drift is None:
             return predicted
-        times = seconds_of(timestamps)
+        times = seconds_of([timestamps] if np.isscalar(timestamps) else timestamps)
         if len(times) != len(rows):
             raise ValueError(f"need as many timestamps as user_ids, not {len(times)} and {len(rows)}")
         return (predicted + self.drift.predict(rows, times)).clip(*self.scale)
@@ -852,7 +853,11 @@ def _restored(trained: Trained, device: str) -> Recommender:
             model = choice.new_model(ratings.n_items)
         choice.model = _with_weights(model, "choice", trained.weights, device)
     recommender._histories = histories
-    recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
+    with np.errstate(over="ignore", invalid="ignore"):  # it is said below
+        recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
+        scores = recommender._predictor.scores(np.argmax(ratings.user_counts, keepdims=True))
+    if not np.isfinite(scores).all():
+        raise ValueError("what it predicts is no number")
     return recommender
 
 

@@ -28,6 +28,7 @@ from saerec.ratings import CSR_PARTS, RatingMatrix
 
 FORMAT = 3  # of what is written; 2 had no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
+LARGEST_COEFFICIENT = 50.0  # of the logarithm of an error: one of e to the 50th is none
 
 
 class DamagedFileError(ValueError):
@@ -222,6 +223,9 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         intervals = PredictionIntervals()
         for name, shape in shapes.items():
             setattr(intervals, name, _array(name, tensors.pop(f"intervals.{name}"), shape, torch.float64))
+        rises = [bool((np.diff(each) >= 0).all()) for each in (intervals.centres, intervals.quantiles)]
+        _require(n_groups > 0 and all(rises) and intervals.quantiles.min() >= 0, "the intervals are in no order")
+        _require(np.abs(intervals.coefficients).max() < LARGEST_COEFFICIENT, "the intervals are beyond all reason")
     drift = None
     if "drift.times" in tensors:
         drift = UserDrift(float(description["drift"]))

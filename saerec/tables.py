@@ -354,7 +354,7 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
 
     In a CSV file, text that a spreadsheet would take for a formula gets an apostrophe before it, which makes it text
     there: what begins with =, +, -, @, a tab or a line end, and is no number. So does what would begin so after a
-    semicolon, a tab or a bar, for some spreadsheets take these for separators, quotes or not.
+    semicolon, a tab, a bar or a line end, for some spreadsheets take these for separators, quotes or not.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
 
 
 FORMULA = re.compile(r"[=+\-@\t\r\n](?![0-9.]+$)")
-AFTER_SEPARATOR = re.compile(r'([;\t|][\s"]*)(?=[=+\-@])')
+AFTER_SEPARATOR = re.compile(r'([;\t|\n][\s"]*)(?=[=+\-@])')
 OWN_TYPES = ["number", "bool", "datetime", "datetimetz", "timedelta"]
 
 

@@ -439,7 +439,7 @@ def fit(
     dead = False  # once is enough to say it
     done, history, best = 0, [], None  # best: the best epoch so far, and its weights
     writes = checkpoints is not None and distributed.rank() == 0
-    with one_writer(checkpoints.directory) if writes else nullcontext():
+    with one_writer(checkpoints.directory, alone=True) if writes else nullcontext():
         if resume:
             done, history, best = checkpoints.resume(model, optimizer, scheduler)
             if done > last_epoch:

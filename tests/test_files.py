@@ -6,6 +6,7 @@ import os
 import stat
 from collections import namedtuple
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,24 @@ def test_two_who_write_a_file_at_once_do_not_meet(tmp_path):
     assert (tmp_path / "a").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_file_that_is_finished_while_leftovers_are_looked_for_is_no_failure(tmp_path, monkeypatch):
+    part = tmp_path / "a.0123abcd.part"
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([part]))  # it was there a moment ago
+    save_atomically(tmp_path / "a", lambda new: new.write_text("whole"))
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_what_others_put_into_every_folder_is_not_counted(tmp_path):
+    (tmp_path / "a").touch()
+    before = sha256_of(tmp_path)
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / ".copies").mkdir()
+    (tmp_path / ".copies" / "a").touch()
+    assert sha256_of(tmp_path) == before
+    (tmp_path / "b").touch()
+    assert sha256_of(tmp_path) != before
+
+
 def test_what_a_killed_one_left_goes_and_nothing_else(tmp_path):
     names = ["a.0123abcd.part", "b.0123abcd.part", "film.part", "c"]
     for name in names:
@@ -112,7 +131,9 @@ def test_what_a_killed_one_left_goes_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.0123abcd.part", "c", "film.part"]
     (tmp_path / names[1]).touch()
     before = sha256_of(tmp_path)
-    with one_writer(tmp_path):
+    with one_writer(tmp_path):  # somebody without the lock may still write it
+        assert (tmp_path / names[1]).exists()
+    with one_writer(tmp_path, alone=True):
         pass
     assert not (tmp_path / names[1]).exists() and (tmp_path / "film.part").exists() and sha256_of(tmp_path) == before
 

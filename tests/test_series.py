@@ -624,7 +624,7 @@ def test_training_parts_are_those_of_the_parameters(movielens):
 
 
 def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
-    hostile = '### User <img src="x" onerror="alert(1)"> & **<script>alert(2)</script>**'
+    hostile = '### User <img src="x" onerror="alert(1)"> & **<script>alert(2)</script>** ![x](http://x.example/y)'
     cell = new_code_cell("show()", outputs=[new_output("display_data", data={"text/markdown": hostile})])
     table = pd.DataFrame({"title": ["<b>bold</b>"]}).to_html()
     cell.outputs.append(new_output("display_data", data={"text/html": table}))
@@ -634,3 +634,5 @@ def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
     assert "&lt;img src=" in page and "&lt;script&gt;alert(2)" in page and "<strong>" in page
     assert "<img src=" not in page and "<script>alert" not in page
     assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in page and "<h1" in page
+    # What Markdown makes of the rest, links that run code and pictures from elsewhere, the browser is told to leave.
+    assert "default-src 'none'; img-src data:; style-src" in page.partition("<style>")[0]

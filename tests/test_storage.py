@@ -192,6 +192,21 @@ SPOILED = {
     "biases of somebody else": (put("user_bias", lambda t: t[:-1]), "user_bias is"),
     "features without names": (describe("features", []), "item_features is"),
     "intervals of another shape": (put("intervals.quantiles", lambda t: t[:, :-1]), "quantiles is"),
+    "intervals of no group": (
+        edit(
+            lambda t, d: t.update(
+                {f"intervals.{name}": t[f"intervals.{name}"][:0] for name in ("centres", "quantiles")}
+            )
+        ),
+        "the intervals are in no order",
+    ),
+    "negative intervals": (put("intervals.quantiles", lambda t: t - 5), "the intervals are in no order"),
+    "intervals that shrink": (put("intervals.quantiles", lambda t: t.flip(1)), "the intervals are in no order"),
+    "boundless intervals": (put("intervals.coefficients", at(0, 1e300)), "beyond all reason"),
+    "weights that add up to infinity": (
+        put("item.output.weight", lambda t: torch.full_like(t, 3e38)),
+        "what it predicts is no number",
+    ),
     "intervals in halves": (without("intervals.coefficients"), "lacks 'intervals.coefficients'"),
     "moments out of order": (put("drift.times", at(0, 10**9)), "drift.times are out of order"),
     "moments beyond time": (put("drift.times", lambda t: at(-1, -(2**63))(t)), "drift.times are no seconds"),
