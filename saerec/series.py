@@ -289,9 +289,13 @@ def run(
                     print(f"{notebook.stem} {said}", file=sys.stderr)
                 if todo != STAY:
                     _run_notebook(notebook, passed, todo, work, folder, record, progress)
-        finally:
-            index = _write_pages(folder, record)
-        return index
+        except BaseException:
+            try:
+                _write_pages(folder, record)
+            except (OSError, ValueError) as error:  # what stopped the run is what there is to tell
+                print(f"there is no {RECOMMENDER_PAGE}: {error}", file=sys.stderr)
+            raise
+        return _write_pages(folder, record)
 
 
 def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
@@ -396,10 +400,12 @@ def _write_pages(folder: Path, record: dict) -> Path:
     if _is_whole(folder, record, "scores.csv"):
         record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
     write_record(folder, record)
-    if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
-        _write_recommender(folder, folder / RECOMMENDER_PAGE)
-    index = _write_index(folder)
-    write_record(folder, record | {"pages": checksums(folder, PAGES)})
+    try:
+        if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
+            _write_recommender(folder, folder / RECOMMENDER_PAGE)
+    finally:  # whatever is wrong with the model; and last, for it leads to that page if there is one
+        index = _write_index(folder)
+        write_record(folder, record | {"pages": checksums(folder, PAGES)})
     return index
 
 
@@ -654,22 +660,16 @@ ROW = (
 
 def _write_index(folder: Path) -> Path:
     """The run's first page: its notebooks, scores and files."""
-    import nbformat
-
     record = read_record(folder)
-    works, rows = record["notebooks"], []
-    for name in sorted({path.stem for path in folder.glob("[0-9][0-9]_*.html")} | {*works}):
-        copy = folder / f"{name}.ipynb"
-        source = copy if copy.exists() else NOTEBOOKS / copy.name
-        first = nbformat.read(source, as_version=4).cells
-        told = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
-        title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
+    rows = []
+    for name, work in sorted(record["notebooks"].items()):
+        title, question = _heading(name)
         seconds = record["seconds"].get(name)
         row = {
-            "page": f"{name}.html" if (folder / f"{name}.html").exists() else copy.name,
+            "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
             "title": escape(title),
             "question": escape(question),
-            "settings": escape(_with_what(folder, works[name])) if name in works else "",
+            "settings": escape(_with_what(folder, work)),
             "seconds": f"{seconds} s" if seconds is not None else "",
         }
         rows.append(ROW.format(**row))
@@ -692,6 +692,19 @@ def _write_index(folder: Path) -> Path:
     index = folder / INDEX_PAGE
     save_atomically(index, lambda part: part.write_text(text, encoding="utf-8"))
     return index
+
+
+def _heading(name: str) -> tuple[str, str]:
+    """The title and the question of a notebook, as the series has them; its name, if that cannot be read any more."""
+    import nbformat
+
+    try:  # not of the executed copy, which lies where anybody may have changed it
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    except (OSError, ValueError):
+        cells = []
+    told = next((cell.source for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("# ")), name)
+    title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
+    return title, question
 
 
 def _with_what(folder: Path, work: Mapping) -> str:

@@ -396,7 +396,9 @@ def pages(tmp_path):
     ]
     nbformat.write(new_notebook(cells=cells), tmp_path / "01_one.ipynb")
     series._write_html(tmp_path / "01_one.ipynb")
-    record = {"saerec": "0", "parameters": {"dataset": "d"}, "seconds": {"01_one": 1.5}}
+    inputs = {"parameters": {"n": 1}, "reads": {}, "data": None, "notebook": "", "code": ""}
+    record = {"saerec": "0", "parameters": {"dataset": "d"}, "notebooks": {"01_one": {"inputs": inputs}}}
+    record |= {"seconds": {"01_one": 1.5}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     pd.DataFrame({"model": ["saerec"], "rmse": [0.8]}).to_csv(tmp_path / "scores.csv", index=False)
     (tmp_path / "recommender.html").touch()

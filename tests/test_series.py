@@ -375,6 +375,45 @@ def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, t
     assert link in index.read_text(encoding="utf-8") and (tmp_path / "recommender.html").exists()
 
 
+@pytest.fixture
+def unexecuted(notebooks, monkeypatch):
+    """Notebooks that are not executed: their copies have no outputs, their pages are empty."""
+    monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: shutil.copy(notebook, output))
+    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+
+
+def test_the_index_is_of_the_runs_notebooks_whatever_lies_beside_them(unexecuted, notebooks, tmp_path):
+    folder = series.run(out=tmp_path / "run").parent
+    (folder / "07_notes.html").touch()
+    (folder / "08_more.html").touch()
+    nbformat.write(new_notebook(cells=[new_markdown_cell("mine")]), folder / "08_more.ipynb")
+    (folder / "02_second.ipynb").write_text("garbled")
+    index = series.run(out=folder, only=["01"]).read_text(encoding="utf-8")
+    assert "What is n?" in index and "Does it divide?" in index and "07_notes" not in index and "08_more" not in index
+    (notebooks / "02_second.ipynb").unlink()
+    assert ">02_second</a>" in series.run(out=folder, only=["01"]).read_text(encoding="utf-8")
+
+
+def test_a_damaged_model_hides_neither_an_earlier_error_nor_the_index(unexecuted, tmp_path, monkeypatch, capsys):
+    def damaged(*_):
+        raise ValueError("the model is damaged")
+
+    def failing(*_):
+        raise series.SeriesError("02_second failed")
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(series, "FOR_ITS_PAGE", ())
+    monkeypatch.setattr(series, "_write_recommender", damaged)
+    with pytest.raises(ValueError, match="the model is damaged"):
+        series.run(out=folder)
+    assert "What is n?" in (folder / "index.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(series, "_execute", failing)
+    with pytest.raises(series.SeriesError, match="02_second failed"):
+        series.run(out=folder, only=["02"])
+    assert "there is no recommender.html: the model is damaged\n" in capsys.readouterr().err
+    assert "02_second failed" in (folder / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train\.parquet is missing: the notebook 02_training writes it"):
         series.artefact(tmp_path, "train.parquet")
