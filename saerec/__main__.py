@@ -321,9 +321,8 @@ def _warn_if_worse(rmse: pd.Series) -> None:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    recommender = saerec.load(series.artefact(options.run, "model"))
-    movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
-    rated = pd.read_parquet(series.artefact(options.run, "ratings.parquet"))
+    model, movies, rated = series.to_recommend(options.run)
+    recommender, movies, rated = saerec.load(model), pd.read_parquet(movies), pd.read_parquet(rated)
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)
         return

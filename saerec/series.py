@@ -88,7 +88,7 @@ CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checks
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
 INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
-# What the latter is made of, after the notebooks:
+# What the latter is made of, after the notebooks, and every list:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
 
 
@@ -126,6 +126,26 @@ def artefact(folder: Path, name: str) -> Path:
     return path
 
 
+def to_recommend(folder: Path) -> list[Path]:
+    """The paths of what recommends in a run: its model, its items and its ratings.
+
+    Raises
+    ------
+    FileNotFoundError
+        As of `artefact`.
+    ValueError
+        A notebook has begun to write one anew and not finished, or the run's record is damaged. A run without a record
+        is taken as it is.
+    """
+    record = read_record(folder) if Path(folder, RECORD).exists() else new_record()
+    paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
+    for path in paths:  # and scores.csv, which the page quotes, is of the notebook that writes the model
+        if not _is_whole(folder, record, path.name):
+            writer = ARTEFACTS[path.name][0]
+            raise ValueError(f"{path} may be half old: {writer} is not finished; run it again first")
+    return paths
+
+
 def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
     """The web page in which the recommender of a run runs (`saerec.page`): `out`, or recommender.html in the folder.
 
@@ -134,10 +154,9 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     FileNotFoundError
         The run lacks something; the message names the notebook to run first.
     ValueError
-        `n_users` is negative, or what `saerec.load` finds wrong.
+        `n_users` is negative, what `to_recommend` says, or what `saerec.load` finds wrong.
     """
-    for name in FOR_ITS_PAGE:
-        artefact(folder, name)
+    to_recommend(folder)  # before the folder is held, and made for it
     if out:
         return _write_recommender(folder, Path(out), n_users)
     with one_writer(folder):
@@ -150,7 +169,7 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
 
 
 def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
-    model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
+    model, movies, ratings = to_recommend(folder)
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
