@@ -395,7 +395,7 @@ def _page(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    checks = verify(options.run, series.load_dataset, series.OF_LOADING)
+    checks = verify(options.run, series.load_recorded, series.OF_LOADING)
     for name, holds, found in checks.itertuples(index=False):
         print(f"{'not yet' if pd.isna(holds) else 'holds' if holds else 'FAILS'}  {name}: {found}")
     return 0 if checks["holds"].fillna(False).all() else 1

@@ -22,6 +22,7 @@ from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
 from saerec.files import one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
+from saerec.readers import Dataset
 from saerec.record import (
     RECORD,
     checksums,
@@ -324,6 +325,11 @@ def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> di
         return _typed({name: value for name, value in record["parameters"].items() if name in names}, declared)
     except ValueError as error:
         raise ValueError(f"{RECORD} of the earlier run is damaged: {error}") from error
+
+
+def load_recorded(dataset: str, **parameters: object) -> Dataset:
+    """The data set of a record, by `load_dataset`; a ValueError if a parameter is of another type than its default."""
+    return load_dataset(dataset, **_typed(parameters, {path: parameters_of(path) for path in _choose(["01"])}))
 
 
 def _with_data(dataset: str, values: dict[str, object]) -> tuple[str, dict[str, object], dict]:
