@@ -94,15 +94,6 @@ def _fault(found: object, form: type | tuple | dict, where: str) -> str | None:
     return next(filter(None, faults), None)
 
 
-def is_record(folder: Path) -> bool:
-    """Whether a folder holds the record of a run."""
-    try:
-        read_record(folder)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
 def write_record(folder: Path, record: dict) -> None:
     """Write the record of a run."""
     text = json.dumps(record, indent=1, ensure_ascii=False)

@@ -28,7 +28,6 @@ from saerec.record import (
     checksums,
     difference,
     fingerprint,
-    is_record,
     new_record,
     others,
     read_record,
@@ -518,30 +517,33 @@ def _read(text: str, kind: type) -> object:
 def _check_folder(folder: Path, restart: bool) -> None:
     """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`.
 
-    What else lies beside a run stays. Without a run's record nobody can tell whose folder it is.
+    What else lies beside a run stays. Without a run's record, be it damaged, it takes the page of an executed notebook
+    to tell whose folder it is: others too call a file index.html.
     """
-    pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
-    ours = {RECORD, *PAGES, *ARTEFACTS, *pages}
+    copies = [copy.name for notebook in _choose([]) for copy in _copies(notebook, folder)]
+    ours = {RECORD, *PAGES, *ARTEFACTS, *copies}
     there = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
     foreign = [name for name in there if name not in ours]
-    if foreign and not is_record(folder):
-        raise FileExistsError(
-            f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
-        )
+    if there and RECORD not in there:
+        if foreign:
+            raise FileExistsError(
+                f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
+            )
+        executed = any(name in there for name in copies if name.endswith(".html"))
+        if not (restart and executed):
+            raise FileExistsError(
+                f"{folder} holds files of a run without its record, {RECORD}: remove them "
+                f"{'with --restart' if executed else 'yourself'}, or choose another folder with --out"
+            )
     if foreign:
         print(f"left alone, for it is not of the run: {', '.join(foreign)}", file=sys.stderr)
     if restart:
         for name in ours & set(there):
             _remove(there[name])
-    elif there and RECORD not in there:
-        raise FileExistsError(
-            f"{folder} holds files of a run without its record, {RECORD}: remove them with --restart, or choose "
-            "another folder with --out"
-        )
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -128,6 +128,7 @@ def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, mon
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "ratings.parquet").touch()
+    (folder / "01_first.html").touch()
     with pytest.raises(FileExistsError, match=r"a run without its record, run\.json: remove them with --restart"):
         series.run(out=folder)
     series.run(out=folder, restart=True)
@@ -149,6 +150,11 @@ def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_p
         assert "left alone, for it is not of the run: notes.txt\n" in capsys.readouterr().err
     assert (folder / "notes.txt").read_text() == "mine" and (folder / ".ipynb_checkpoints").exists()
     (folder / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart"):
+        series.run(out=folder)
+    series.run(out=folder, restart=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "run.json").unlink()
     for restart in (False, True):
         with pytest.raises(FileExistsError, match=r"not of a run, notes\.txt"):
             series.run(out=folder, restart=restart)
@@ -162,6 +168,28 @@ def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypat
     with pytest.raises(FileExistsError, match=r"not of a run, thesis\.txt"):
         series.run(out=folder, restart=True)
     assert (folder / "thesis.txt").exists()
+
+
+def test_files_that_are_only_called_like_those_of_a_run_are_never_cleared(notebooks, tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    folder = tmp_path / "site"
+    (folder / "model").mkdir(parents=True)
+    (folder / "index.html").touch()
+    (folder / "01_first.ipynb").touch()  # as in the folder of the notebooks themselves
+    for restart in (False, True):
+        with pytest.raises(FileExistsError, match=r"run\.json: remove them yourself, or choose another folder"):
+            series.run(out=folder, restart=restart)
+    assert len(list(folder.glob("[!.]*"))) == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_link_only_the_link_is_removed(tmp_path, there):
+    target, link = tmp_path / "weights", tmp_path / "checkpoints"
+    if there:
+        target.mkdir()
+    link.symlink_to(target)
+    series._remove(link)
+    assert not link.is_symlink() and target.exists() == there
 
 
 class TestGoingOn:
