@@ -284,9 +284,7 @@ def run(
             dataset, data = str(dataset or record["parameters"].get("dataset", DEFAULT)), record["data"]
             if any(OF_LOADING & set(names) for names in declared.values()):
                 dataset, values, data = _with_data(dataset, values)
-            record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
-        else:
-            record |= {"parameters": {"dataset": dataset, "out": str(folder)} | values, "data": data}
+        record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
         if model and data and model["data"] not in (None, data):
             told = f"{data['ratings']:,} ratings, then {model['data']['ratings']:,}"
             print(f"the data are not those of {like} any more: {told}", file=sys.stderr)
@@ -308,6 +306,10 @@ def run(
                     print(f"{notebook.stem} {said}", file=sys.stderr)
                 if todo != STAY:
                     _run_notebook(notebook, passed, todo, work, folder, record, progress)
+                # Not before: they come back in later runs.
+                of_others = {name: v for name, v in record["parameters"].items() if name not in declared[notebook]}
+                record |= {"parameters": of_others | passed, "data": work["inputs"]["data"] or record["data"]}
+                write_record(folder, record)
         except BaseException:
             try:
                 _write_pages(folder, record)
@@ -386,7 +388,7 @@ def _run_notebook(
     record: dict,
     progress: bool,
 ) -> None:
-    """Execute a notebook; the record says so, whether it is begun, has failed, or is finished."""
+    """Execute a notebook; the record says that it is begun or has failed, and the caller writes that it is done."""
     name = notebook.stem
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
     going = {BEGIN: CHECK_THEMSELVES & set(own), GO_ON: (), AGAIN: own}[todo]
@@ -408,9 +410,6 @@ def _run_notebook(
     files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
     work["writes"] = checksums(folder, files)
     record["seconds"][name] = round(time.perf_counter() - start, 1)
-    record["parameters"] |= parameters  # not before: they come back in later runs
-    record["data"] = work["inputs"]["data"] or record["data"]
-    write_record(folder, record)
 
 
 def _copies(notebook: Path, folder: Path) -> list[Path]:

@@ -333,6 +333,29 @@ class TestGoingOn:
         run(only=["02_second"])
         assert series.read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
 
+    def test_the_record_names_parameters_and_data_that_worked(self, run, tmp_path, monkeypatch, tastes):
+        """Not those that a whole run was begun with, nor earlier ones of a notebook that has worked without them."""
+        run(parameters={"n": 5, "divisor": 3})
+        before = series.read_record(tmp_path / "run")
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(series, "_execute", interrupted)
+            patch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
+            with pytest.raises(KeyboardInterrupt):
+                run(parameters={"n": 6})
+        after = series.read_record(tmp_path / "run")
+        assert (after["parameters"], after["data"]) == (before["parameters"], before["data"])
+        with pytest.raises(series.SeriesError):
+            run(parameters={"divisor": 0})
+        parameters = series.read_record(tmp_path / "run")["parameters"]
+        assert "n" not in parameters and parameters["divisor"] == 3
+        run(parameters={"divisor": 3})
+        run(parameters={"divisor": 3, "resume": True})  # no reason to run again, and recorded
+        assert series.read_record(tmp_path / "run")["parameters"] == parameters | {"resume": True}
+
     def test_the_index_says_with_what_each_was_made_and_what_is_older(self, run, tmp_path):
         run(parameters={"divisor": 3})
         run(only=["01"], parameters={"n": 9})
