@@ -238,6 +238,7 @@ def run(
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report", or how one of them begins, such as "04"
         Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
+        What they wrote before goes first.
     like : path, optional
         A run whose data set and parameters to take where they are not given. Should the data have changed since, that
         is said on stderr.
@@ -360,7 +361,7 @@ def _inputs(
     }
 
 
-BEGIN, GO_ON, AGAIN, STAY = "begin", "go on", "again", "stay"
+BEGIN, GO_ON, STAY = "begin", "go on", "stay"
 
 
 def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, record: dict) -> tuple[str, str]:
@@ -372,11 +373,11 @@ def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, re
     if "writes" not in before:
         if changed is None and can_resume:
             return GO_ON, "was interrupted and goes on"
-        return AGAIN, f"runs again: {changed or 'it was interrupted'}"
+        return BEGIN, f"runs again: {changed or 'it was interrupted'}"
     missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
     spoiled = [f"{file} is not as it was written" for file in others(folder, before["writes"])]
     why = next(filter(None, [changed, *missing, *spoiled]), None)
-    return (STAY, "is finished and stays") if why is None else (AGAIN, f"runs again: {why}")
+    return (STAY, "is finished and stays") if why is None else (BEGIN, f"runs again: {why}")
 
 
 def _run_notebook(
@@ -391,7 +392,7 @@ def _run_notebook(
     """Execute a notebook; the record says that it is begun or has failed, and the caller writes that it is done."""
     name = notebook.stem
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
-    going = {BEGIN: CHECK_THEMSELVES & set(own), GO_ON: (), AGAIN: own}[todo]
+    going = () if todo == GO_ON else own
     for path in (*_copies(notebook, folder), *(folder / written for written in going)):
         _remove(path)
     start = time.perf_counter()

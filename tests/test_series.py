@@ -333,6 +333,17 @@ class TestGoingOn:
         run(only=["02_second"])
         assert series.read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
 
+    def test_a_notebook_alone_begins_without_its_files_of_before(self, run, tmp_path, monkeypatch):
+        run()
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(series, "_execute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(only=["01"])
+        assert not (tmp_path / "run" / "sizes.csv").exists() and (tmp_path / "run" / "checkpoints").exists()
+
     def test_the_record_names_parameters_and_data_that_worked(self, run, tmp_path, monkeypatch, tastes):
         """Not those that a whole run was begun with, nor earlier ones of a notebook that has worked without them."""
         run(parameters={"n": 5, "divisor": 3})
