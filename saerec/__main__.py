@@ -319,9 +319,8 @@ def _warn_if_worse(rmse: pd.Series) -> None:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    recommender = saerec.load(series.artefact(options.run, "model"))
-    movies = pd.read_parquet(series.artefact(options.run, "movies.parquet"))
-    rated = pd.read_parquet(series.artefact(options.run, "ratings.parquet"))
+    model, movies, rated = series.to_recommend(options.run)
+    recommender, movies, rated = saerec.load(model), pd.read_parquet(movies), pd.read_parquet(rated)
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)
         return
@@ -395,7 +394,7 @@ def _page(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    checks = verify(options.run, series.load_dataset, series.OF_LOADING)
+    checks = verify(options.run, series.load_recorded, series.OF_LOADING)
     for name, holds, found in checks.itertuples(index=False):
         print(f"{'not yet' if pd.isna(holds) else 'holds' if holds else 'FAILS'}  {name}: {found}")
     return 0 if checks["holds"].fillna(False).all() else 1

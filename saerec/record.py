@@ -94,15 +94,6 @@ def _fault(found: object, form: type | tuple | dict, where: str) -> str | None:
     return next(filter(None, faults), None)
 
 
-def is_record(folder: Path) -> bool:
-    """Whether a folder holds the record of a run."""
-    try:
-        read_record(folder)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
 def write_record(folder: Path, record: dict) -> None:
     """Write the record of a run."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
@@ -250,8 +241,9 @@ def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> 
 
 def _check_model(folder: Path) -> tuple[bool, str]:
     model = recommender.load(folder / "model")
-    scores = pd.read_csv(folder / "scores.csv").set_index("model").loc["saerec"]
     now = model.evaluate(pd.read_parquet(folder / "test.parquet"))
-    wrong = [name for name in now if name in scores and not np.isclose(now[name], scores[name], rtol=0, atol=TOLERANCE)]
+    table = pd.read_csv(folder / "scores.csv", index_col="model").reindex(index=["saerec"], columns=[*now])
+    scores = pd.to_numeric(table.loc["saerec"], errors="coerce")  # nan, which is like nothing, where there is none
+    wrong = [name for name in now if not np.isclose(now[name], scores[name], rtol=0, atol=TOLERANCE)]
     told = ", ".join(f"{name} {now[name]:.4f}" for name in now)
     return not wrong, told + (f"; in scores.csv: {wrong[0]} {scores[wrong[0]]:.4f}" if wrong else ", as in scores.csv")

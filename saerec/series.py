@@ -22,12 +22,12 @@ from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
 from saerec.files import one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
+from saerec.readers import Dataset
 from saerec.record import (
     RECORD,
     checksums,
     difference,
     fingerprint,
-    is_record,
     new_record,
     others,
     read_record,
@@ -88,7 +88,7 @@ CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checks
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
 INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
-# What the latter is made of, after the notebooks:
+# What the latter is made of, after the notebooks, and every list:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
 
 
@@ -126,6 +126,26 @@ def artefact(folder: Path, name: str) -> Path:
     return path
 
 
+def to_recommend(folder: Path) -> list[Path]:
+    """The paths of what recommends in a run: its model, its items and its ratings.
+
+    Raises
+    ------
+    FileNotFoundError
+        As of `artefact`.
+    ValueError
+        A notebook has begun to write one anew and not finished, or the run's record is damaged. A run without a record
+        is taken as it is.
+    """
+    record = read_record(folder) if Path(folder, RECORD).exists() else new_record()
+    paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
+    for path in paths:  # and scores.csv, which the page quotes, is of the notebook that writes the model
+        if not _is_whole(folder, record, path.name):
+            writer = ARTEFACTS[path.name][0]
+            raise ValueError(f"{path} may be half old: {writer} is not finished; run it again first")
+    return paths
+
+
 def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
     """The web page in which the recommender of a run runs (`saerec.page`): `out`, or recommender.html in the folder.
 
@@ -134,10 +154,9 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     FileNotFoundError
         The run lacks something; the message names the notebook to run first.
     ValueError
-        `n_users` is negative, or what `saerec.load` finds wrong.
+        `n_users` is negative, what `to_recommend` says, or what `saerec.load` finds wrong.
     """
-    for name in FOR_ITS_PAGE:
-        artefact(folder, name)
+    to_recommend(folder)  # before the folder is held, and made for it
     if out:
         return _write_recommender(folder, Path(out), n_users)
     with one_writer(folder):
@@ -150,7 +169,7 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
 
 
 def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
-    model, movies, ratings = (artefact(folder, name) for name in FOR_ITS_PAGE)
+    model, movies, ratings = to_recommend(folder)
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
@@ -219,6 +238,7 @@ def run(
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report", or how one of them begins, such as "04"
         Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
+        What they wrote before goes first.
     like : path, optional
         A run whose data set and parameters to take where they are not given. Should the data have changed since, that
         is said on stderr.
@@ -265,9 +285,7 @@ def run(
             dataset, data = str(dataset or record["parameters"].get("dataset", DEFAULT)), record["data"]
             if any(OF_LOADING & set(names) for names in declared.values()):
                 dataset, values, data = _with_data(dataset, values)
-            record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
-        else:
-            record |= {"parameters": {"dataset": dataset, "out": str(folder)} | values, "data": data}
+        record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
         if model and data and model["data"] not in (None, data):
             told = f"{data['ratings']:,} ratings, then {model['data']['ratings']:,}"
             print(f"the data are not those of {like} any more: {told}", file=sys.stderr)
@@ -289,9 +307,17 @@ def run(
                     print(f"{notebook.stem} {said}", file=sys.stderr)
                 if todo != STAY:
                     _run_notebook(notebook, passed, todo, work, folder, record, progress)
-        finally:
-            index = _write_pages(folder, record)
-        return index
+                # Not before: they come back in later runs.
+                of_others = {name: v for name, v in record["parameters"].items() if name not in declared[notebook]}
+                record |= {"parameters": of_others | passed, "data": work["inputs"]["data"] or record["data"]}
+                write_record(folder, record)
+        except BaseException:
+            try:
+                _write_pages(folder, record)
+            except (OSError, ValueError) as error:  # what stopped the run is what there is to tell
+                print(f"there is no {RECOMMENDER_PAGE}: {error}", file=sys.stderr)
+            raise
+        return _write_pages(folder, record)
 
 
 def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
@@ -301,6 +327,11 @@ def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> di
         return _typed({name: value for name, value in record["parameters"].items() if name in names}, declared)
     except ValueError as error:
         raise ValueError(f"{RECORD} of the earlier run is damaged: {error}") from error
+
+
+def load_recorded(dataset: str, **parameters: object) -> Dataset:
+    """The data set of a record, by `load_dataset`; a ValueError if a parameter is of another type than its default."""
+    return load_dataset(dataset, **_typed(parameters, {path: parameters_of(path) for path in _choose(["01"])}))
 
 
 def _with_data(dataset: str, values: dict[str, object]) -> tuple[str, dict[str, object], dict]:
@@ -330,7 +361,7 @@ def _inputs(
     }
 
 
-BEGIN, GO_ON, AGAIN, STAY = "begin", "go on", "again", "stay"
+BEGIN, GO_ON, STAY = "begin", "go on", "stay"
 
 
 def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, record: dict) -> tuple[str, str]:
@@ -342,11 +373,11 @@ def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, re
     if "writes" not in before:
         if changed is None and can_resume:
             return GO_ON, "was interrupted and goes on"
-        return AGAIN, f"runs again: {changed or 'it was interrupted'}"
+        return BEGIN, f"runs again: {changed or 'it was interrupted'}"
     missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
     spoiled = [f"{file} is not as it was written" for file in others(folder, before["writes"])]
     why = next(filter(None, [changed, *missing, *spoiled]), None)
-    return (STAY, "is finished and stays") if why is None else (AGAIN, f"runs again: {why}")
+    return (STAY, "is finished and stays") if why is None else (BEGIN, f"runs again: {why}")
 
 
 def _run_notebook(
@@ -358,10 +389,10 @@ def _run_notebook(
     record: dict,
     progress: bool,
 ) -> None:
-    """Execute a notebook; the record says so, whether it is begun, has failed, or is finished."""
+    """Execute a notebook; the record says that it is begun or has failed, and the caller writes that it is done."""
     name = notebook.stem
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
-    going = {BEGIN: CHECK_THEMSELVES & set(own), GO_ON: (), AGAIN: own}[todo]
+    going = () if todo == GO_ON else own
     for path in (*_copies(notebook, folder), *(folder / written for written in going)):
         _remove(path)
     start = time.perf_counter()
@@ -380,9 +411,6 @@ def _run_notebook(
     files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
     work["writes"] = checksums(folder, files)
     record["seconds"][name] = round(time.perf_counter() - start, 1)
-    record["parameters"] |= parameters  # not before: they come back in later runs
-    record["data"] = work["inputs"]["data"] or record["data"]
-    write_record(folder, record)
 
 
 def _copies(notebook: Path, folder: Path) -> list[Path]:
@@ -396,10 +424,12 @@ def _write_pages(folder: Path, record: dict) -> Path:
     if _is_whole(folder, record, "scores.csv"):
         record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
     write_record(folder, record)
-    if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
-        _write_recommender(folder, folder / RECOMMENDER_PAGE)
-    index = _write_index(folder)
-    write_record(folder, record | {"pages": checksums(folder, PAGES)})
+    try:
+        if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
+            _write_recommender(folder, folder / RECOMMENDER_PAGE)
+    finally:  # whatever is wrong with the model; and last, for it leads to that page if there is one
+        index = _write_index(folder)
+        write_record(folder, record | {"pages": checksums(folder, PAGES)})
     return index
 
 
@@ -487,30 +517,33 @@ def _read(text: str, kind: type) -> object:
 def _check_folder(folder: Path, restart: bool) -> None:
     """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`.
 
-    What else lies beside a run stays. Without a run's record nobody can tell whose folder it is.
+    What else lies beside a run stays. Without a run's record, be it damaged, it takes the page of an executed notebook
+    to tell whose folder it is: others too call a file index.html.
     """
-    pages = {path.with_suffix(ending).name for path in NOTEBOOKS.glob("*.ipynb") for ending in (".ipynb", ".html")}
-    ours = {RECORD, *PAGES, *ARTEFACTS, *pages}
+    copies = [copy.name for notebook in _choose([]) for copy in _copies(notebook, folder)]
+    ours = {RECORD, *PAGES, *ARTEFACTS, *copies}
     there = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
     foreign = [name for name in there if name not in ours]
-    if foreign and not is_record(folder):
-        raise FileExistsError(
-            f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
-        )
+    if there and RECORD not in there:
+        if foreign:
+            raise FileExistsError(
+                f"{folder} holds something that is not of a run, {foreign[0]}: choose another folder with --out"
+            )
+        executed = any(name in there for name in copies if name.endswith(".html"))
+        if not (restart and executed):
+            raise FileExistsError(
+                f"{folder} holds files of a run without its record, {RECORD}: remove them "
+                f"{'with --restart' if executed else 'yourself'}, or choose another folder with --out"
+            )
     if foreign:
         print(f"left alone, for it is not of the run: {', '.join(foreign)}", file=sys.stderr)
     if restart:
         for name in ours & set(there):
             _remove(there[name])
-    elif there and RECORD not in there:
-        raise FileExistsError(
-            f"{folder} holds files of a run without its record, {RECORD}: remove them with --restart, or choose "
-            "another folder with --out"
-        )
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -656,22 +689,16 @@ ROW = (
 
 def _write_index(folder: Path) -> Path:
     """The run's first page: its notebooks, scores and files."""
-    import nbformat
-
     record = read_record(folder)
-    works, rows = record["notebooks"], []
-    for name in sorted({path.stem for path in folder.glob("[0-9][0-9]_*.html")} | {*works}):
-        copy = folder / f"{name}.ipynb"
-        source = copy if copy.exists() else NOTEBOOKS / copy.name
-        first = nbformat.read(source, as_version=4).cells
-        told = next(cell.source for cell in first if cell.cell_type == "markdown" and cell.source.startswith("# "))
-        title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
+    rows = []
+    for name, work in sorted(record["notebooks"].items()):
+        title, question = _heading(name)
         seconds = record["seconds"].get(name)
         row = {
-            "page": f"{name}.html" if (folder / f"{name}.html").exists() else copy.name,
+            "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
             "title": escape(title),
             "question": escape(question),
-            "settings": escape(_with_what(folder, works[name])) if name in works else "",
+            "settings": escape(_with_what(folder, work)),
             "seconds": f"{seconds} s" if seconds is not None else "",
         }
         rows.append(ROW.format(**row))
@@ -694,6 +721,19 @@ def _write_index(folder: Path) -> Path:
     index = folder / INDEX_PAGE
     save_atomically(index, lambda part: part.write_text(text, encoding="utf-8"))
     return index
+
+
+def _heading(name: str) -> tuple[str, str]:
+    """The title and the question of a notebook, as the series has them; its name, if that cannot be read any more."""
+    import nbformat
+
+    try:  # not of the executed copy, which lies where anybody may have changed it
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    except (OSError, ValueError):
+        cells = []
+    told = next((cell.source for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("# ")), name)
+    title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
+    return title, question
 
 
 def _with_what(folder: Path, work: Mapping) -> str:

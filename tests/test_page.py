@@ -396,7 +396,9 @@ def pages(tmp_path):
     ]
     nbformat.write(new_notebook(cells=cells), tmp_path / "01_one.ipynb")
     series._write_html(tmp_path / "01_one.ipynb")
-    record = {"saerec": "0", "parameters": {"dataset": "d"}, "seconds": {"01_one": 1.5}}
+    inputs = {"parameters": {"n": 1}, "reads": {}, "data": None, "notebook": "", "code": ""}
+    record = {"saerec": "0", "parameters": {"dataset": "d"}, "notebooks": {"01_one": {"inputs": inputs}}}
+    record |= {"seconds": {"01_one": 1.5}}
     (tmp_path / "run.json").write_text(json.dumps(record))
     pd.DataFrame({"model": ["saerec"], "rmse": [0.8]}).to_csv(tmp_path / "scores.csv", index=False)
     (tmp_path / "recommender.html").touch()
@@ -483,3 +485,18 @@ def test_a_page_of_a_run_that_is_written_anew_is_in_its_record(run):
     assert series.read_record(run)["pages"] == {}
     path = series.write_page(run, n_users=3)
     assert series.read_record(run)["pages"] == {path.name: sha256_of(path)}
+
+
+def test_nothing_is_recommended_by_what_a_notebook_has_not_finished(run, capsys):
+    """Notebook 03 was stopped between its scores and its model."""
+    inputs = {"parameters": {}, "reads": {}, "data": None, "notebook": "", "code": ""}
+    record = {"parameters": {"dataset": "d"}, "notebooks": {"03_best_epoch": {"inputs": inputs}}}
+    (run / "run.json").write_text(json.dumps(record))
+    for command in (["page"], ["page", "--out", str(run / "elsewhere.html")], ["recommend", "--user", "1000"]):
+        assert main([command[0], "--run", str(run), *command[1:]]) == 1
+        error = capsys.readouterr().err
+        assert error == f"saerec: {run / 'model'} may be half old: 03_best_epoch is not finished; run it again first\n"
+    assert not list(run.glob("*.html"))
+    record["notebooks"]["03_best_epoch"]["writes"] = {}
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["page", "--run", str(run)]) == main(["recommend", "--run", str(run), "--user", "1000"]) == 0

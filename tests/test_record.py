@@ -89,6 +89,31 @@ def test_a_score_that_the_model_does_not_have(folder, tastes):
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("model,rmse,user_rmse,mae\nsaerec,abc,1,1\n", "; in scores.csv: rmse nan"),
+        ("model\nsaerec\n", "; in scores.csv: rmse nan"),
+        ("model,rmse,user_rmse,mae\nother,1,1,1\n", "; in scores.csv: rmse nan"),
+        ("model,rmse,user_rmse,mae\nsaerec,1,1,1\nsaerec,1,1,1\n", "duplicate"),
+        ("rmse\n1\n", "model"),
+    ],
+)
+def test_scores_that_are_none_do_not_hold(folder, tastes, text, found):
+    (folder / "scores.csv").write_text(text)
+    checks, _ = check(folder, tastes)
+    assert failing(checks) == ["03_best_epoch", "model"] and found in checks.loc["model", "found"]
+
+
+def test_a_parameter_of_another_type_does_not_hold(folder, tastes, capsys):
+    tastes.to_csv(folder / "shop.csv", index=False)
+    parameters = {"dataset": str(folder / "shop.csv"), "separator": 5}
+    write_record(folder, read_record(folder) | {"parameters": parameters})
+    assert main(["verify", str(folder)]) == 1
+    found = "FAILS  data: the parameter separator is of type str, like '', not 5\n"
+    assert found in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda tastes: tastes.iloc[1:],

@@ -128,6 +128,7 @@ def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, mon
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "ratings.parquet").touch()
+    (folder / "01_first.html").touch()
     with pytest.raises(FileExistsError, match=r"a run without its record, run\.json: remove them with --restart"):
         series.run(out=folder)
     series.run(out=folder, restart=True)
@@ -149,6 +150,11 @@ def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_p
         assert "left alone, for it is not of the run: notes.txt\n" in capsys.readouterr().err
     assert (folder / "notes.txt").read_text() == "mine" and (folder / ".ipynb_checkpoints").exists()
     (folder / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart"):
+        series.run(out=folder)
+    series.run(out=folder, restart=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "run.json").unlink()
     for restart in (False, True):
         with pytest.raises(FileExistsError, match=r"not of a run, notes\.txt"):
             series.run(out=folder, restart=restart)
@@ -162,6 +168,28 @@ def test_a_folder_that_is_no_run_is_never_cleared(notebooks, tmp_path, monkeypat
     with pytest.raises(FileExistsError, match=r"not of a run, thesis\.txt"):
         series.run(out=folder, restart=True)
     assert (folder / "thesis.txt").exists()
+
+
+def test_files_that_are_only_called_like_those_of_a_run_are_never_cleared(notebooks, tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    folder = tmp_path / "site"
+    (folder / "model").mkdir(parents=True)
+    (folder / "index.html").touch()
+    (folder / "01_first.ipynb").touch()  # as in the folder of the notebooks themselves
+    for restart in (False, True):
+        with pytest.raises(FileExistsError, match=r"run\.json: remove them yourself, or choose another folder"):
+            series.run(out=folder, restart=restart)
+    assert len(list(folder.glob("[!.]*"))) == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_link_only_the_link_is_removed(tmp_path, there):
+    target, link = tmp_path / "weights", tmp_path / "checkpoints"
+    if there:
+        target.mkdir()
+    link.symlink_to(target)
+    series._remove(link)
+    assert not link.is_symlink() and target.exists() == there
 
 
 class TestGoingOn:
@@ -305,6 +333,40 @@ class TestGoingOn:
         run(only=["02_second"])
         assert series.read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
 
+    def test_a_notebook_alone_begins_without_its_files_of_before(self, run, tmp_path, monkeypatch):
+        run()
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(series, "_execute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(only=["01"])
+        assert not (tmp_path / "run" / "sizes.csv").exists() and (tmp_path / "run" / "checkpoints").exists()
+
+    def test_the_record_names_parameters_and_data_that_worked(self, run, tmp_path, monkeypatch, tastes):
+        """Not those that a whole run was begun with, nor earlier ones of a notebook that has worked without them."""
+        run(parameters={"n": 5, "divisor": 3})
+        before = series.read_record(tmp_path / "run")
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(series, "_execute", interrupted)
+            patch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
+            with pytest.raises(KeyboardInterrupt):
+                run(parameters={"n": 6})
+        after = series.read_record(tmp_path / "run")
+        assert (after["parameters"], after["data"]) == (before["parameters"], before["data"])
+        with pytest.raises(series.SeriesError):
+            run(parameters={"divisor": 0})
+        parameters = series.read_record(tmp_path / "run")["parameters"]
+        assert "n" not in parameters and parameters["divisor"] == 3
+        run(parameters={"divisor": 3})
+        run(parameters={"divisor": 3, "resume": True})  # no reason to run again, and recorded
+        assert series.read_record(tmp_path / "run")["parameters"] == parameters | {"resume": True}
+
     def test_the_index_says_with_what_each_was_made_and_what_is_older(self, run, tmp_path):
         run(parameters={"divisor": 3})
         run(only=["01"], parameters={"n": 9})
@@ -373,6 +435,45 @@ def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, t
     tastes[["item_id"]].assign(title="T").to_parquet(tmp_path / "movies.parquet")
     index = series.run(out=tmp_path, only=["02_second"], progress=False)
     assert link in index.read_text(encoding="utf-8") and (tmp_path / "recommender.html").exists()
+
+
+@pytest.fixture
+def unexecuted(notebooks, monkeypatch):
+    """Notebooks that are not executed: their copies have no outputs, their pages are empty."""
+    monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: shutil.copy(notebook, output))
+    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+
+
+def test_the_index_is_of_the_runs_notebooks_whatever_lies_beside_them(unexecuted, notebooks, tmp_path):
+    folder = series.run(out=tmp_path / "run").parent
+    (folder / "07_notes.html").touch()
+    (folder / "08_more.html").touch()
+    nbformat.write(new_notebook(cells=[new_markdown_cell("mine")]), folder / "08_more.ipynb")
+    (folder / "02_second.ipynb").write_text("garbled")
+    index = series.run(out=folder, only=["01"]).read_text(encoding="utf-8")
+    assert "What is n?" in index and "Does it divide?" in index and "07_notes" not in index and "08_more" not in index
+    (notebooks / "02_second.ipynb").unlink()
+    assert ">02_second</a>" in series.run(out=folder, only=["01"]).read_text(encoding="utf-8")
+
+
+def test_a_damaged_model_hides_neither_an_earlier_error_nor_the_index(unexecuted, tmp_path, monkeypatch, capsys):
+    def damaged(*_):
+        raise ValueError("the model is damaged")
+
+    def failing(*_):
+        raise series.SeriesError("02_second failed")
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(series, "FOR_ITS_PAGE", ())
+    monkeypatch.setattr(series, "_write_recommender", damaged)
+    with pytest.raises(ValueError, match="the model is damaged"):
+        series.run(out=folder)
+    assert "What is n?" in (folder / "index.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(series, "_execute", failing)
+    with pytest.raises(series.SeriesError, match="02_second failed"):
+        series.run(out=folder, only=["02"])
+    assert "there is no recommender.html: the model is damaged\n" in capsys.readouterr().err
+    assert "02_second failed" in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
