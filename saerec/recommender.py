@@ -91,6 +91,8 @@ class Recommender:
     history : DataFrame
         One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds. With
         ``orientation="mean"`` of both trainings, and a column layout says which.
+    refit_history : DataFrame or None
+        Of a refit, whose last epoch alone is measured, the row of that: the same columns.
     best_epochs : dict of int
         The epochs, from 1, of the weights in use, by layout: "item", "user" or "both".
     best_epoch : int or dict
@@ -220,7 +222,7 @@ class Recommender:
             models[layout], histories[layout] = self._train(
                 layout, ratings, valid_matrix, baseline, item_features, **options
             )
-        self._histories, self.item_features = histories, item_features
+        self._histories, self._refits, self.item_features = histories, {}, item_features
         epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
         self._keep(ratings, seen, baseline, models, epochs, choice)
@@ -263,15 +265,16 @@ class Recommender:
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
         options = {"last_alone": True, "keep": "best", "resume": resume, "progress": progress}
-        models = {}
+        models, refits = {}, {}
         for layout, epoch in epochs.items():
             folder = self._folder(checkpoint_dir, layout)
-            models[layout], _ = self._train(
+            models[layout], refits[layout] = self._train(
                 layout, matrix, None, baseline, item_features, stop_after=epoch, checkpoint_dir=folder, **options
             )
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
+        self._refits = refits
         return self
 
     def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals:
@@ -398,9 +401,12 @@ class Recommender:
     @property
     def history(self) -> pd.DataFrame:
         """Of the training that chose the epoch: see the class."""
-        if len(self._histories) == 1:
-            return next(iter(self._histories.values()))
-        return pd.concat(self._histories, names=["layout"]).reset_index("layout").reset_index(drop=True)
+        return _of_layouts(self._histories)
+
+    @property
+    def refit_history(self) -> pd.DataFrame | None:
+        """The last epoch of the refit, whose errors alone are measured, in the form of `history`; None without one."""
+        return _of_layouts(self._refits) if self._refits else None
 
     @property
     def best_epoch(self) -> int | dict[str, int]:
@@ -783,7 +789,7 @@ class Recommender:
             weights["choice"] = self.choice.model.state_dict()
         parameters = {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
         rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals, self.drift)
-        write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, *rest))
+        write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, self._refits, *rest))
 
     def _fitted(self) -> "Recommender":
         check_fitted(self, "ratings")
@@ -828,7 +834,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
     epochs, histories = trained.best_epochs, trained.histories
     if (
         set(epochs) != set(layouts)
-        or not set(histories) <= set(layouts)
+        or not {*histories, *trained.refits} <= set(layouts)
         or any(type(n) is not int for n in epochs.values())
     ):
         raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
@@ -852,7 +858,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
         with torch.device("meta"):
             model = choice.new_model(ratings.n_items)
         choice.model = _with_weights(model, "choice", trained.weights, device)
-    recommender._histories = histories
+    recommender._histories, recommender._refits = histories, trained.refits
     with np.errstate(over="ignore", invalid="ignore"):  # it is said below
         recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
         scores = recommender._predictor.scores(np.argmax(ratings.user_counts, keepdims=True))
@@ -897,6 +903,13 @@ def _with_weights(model: SAE, name: str, weights: Mapping[str, Mapping[str, torc
         raise ValueError(f"the weights of {name!r} are not those of its parameters")
     model.load_state_dict(weights[name], assign=True)
     return model.to(choose_device(device))
+
+
+def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """That of the only layout, or all, with a column that says which."""
+    if len(histories) == 1:
+        return next(iter(histories.values()))
+    return pd.concat(histories, names=["layout"]).reset_index("layout").reset_index(drop=True)
 
 
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:

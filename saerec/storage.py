@@ -118,6 +118,8 @@ class Trained:
     best_epochs : dict of int
     histories : dict of DataFrame
         epoch, train_rmse, valid_rmse. Both by layout.
+    refits : dict of DataFrame
+        The same, of the last epoch of a refit.
     ratings, seen : RatingMatrix
         With the same ids.
     baseline : BiasBaseline
@@ -132,6 +134,7 @@ class Trained:
     parameters: dict
     best_epochs: dict[str, int]
     histories: dict[str, pd.DataFrame]
+    refits: dict[str, pd.DataFrame]
     ratings: RatingMatrix
     seen: RatingMatrix
     baseline: BiasBaseline
@@ -164,14 +167,11 @@ def write_trained(path: Path, trained: Trained) -> None:
     if features is not None:
         aligned = features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
         tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
-    histories = {}
-    for layout, history in trained.histories.items():
-        plain = history.drop(columns="seconds", errors="ignore").astype(object)
-        histories[layout] = plain.where(plain.notna(), None).to_dict("records")
     description = {
         "parameters": trained.parameters,
         "best_epochs": trained.best_epochs,
-        "histories": histories,
+        "histories": _as_records(trained.histories),
+        "refits": _as_records(trained.refits),
         "mean": trained.baseline.mean,
         "drift": None if trained.drift is None else trained.drift.shrinkage,
         "features": [] if features is None else [str(name) for name in features.columns],
@@ -236,10 +236,7 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         _require(bool(((drift.times > -LATEST) & (drift.times < LATEST)).all()), "drift.times are no seconds")
         first = np.isin(np.arange(1, n_ratings), drift.starts)  # of a user
         _require(bool((first | (drift.times[1:] >= drift.times[:-1])).all()), "drift.times are out of order")
-    histories = {}
-    for layout, rows in dict(description["histories"]).items():
-        history = pd.DataFrame(rows).astype({"epoch": int, "train_rmse": float, "valid_rmse": float})
-        histories[layout] = history[["epoch", "train_rmse", "valid_rmse"]]
+    histories, refits = map(_from_records, (description["histories"], description.get("refits", {})))
     weights: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         _require(tensor.dtype == torch.float32, f"{name} is of type {tensor.dtype}")
@@ -251,8 +248,21 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
     _require(low - slack <= baseline.mean <= high + slack, "the mean is none of its ratings")
     seen = matrices.get("seen", ratings)
     return Trained(
-        parameters, best_epochs, histories, ratings, seen, baseline, weights, item_features, intervals, drift
+        parameters, best_epochs, histories, refits, ratings, seen, baseline, weights, item_features, intervals, drift
     )
+
+
+def _as_records(histories: Mapping[str, pd.DataFrame]) -> dict[str, list[dict]]:
+    """Histories as JSON can hold them, without what differs from run to run."""
+    plain = {
+        name: history.drop(columns="seconds", errors="ignore").astype(object) for name, history in histories.items()
+    }
+    return {name: history.where(history.notna(), None).to_dict("records") for name, history in plain.items()}
+
+
+def _from_records(records: dict[str, list[dict]]) -> dict[str, pd.DataFrame]:
+    columns = {"epoch": int, "train_rmse": float, "valid_rmse": float}
+    return {name: pd.DataFrame(rows).astype(columns)[[*columns]] for name, rows in dict(records).items()}
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -66,6 +66,19 @@ class TestFit:
         assert_frame_equal(by_hand.recommend(k=3), rec.recommend(k=3), check_exact=True)
         assert_frame_equal(by_hand.history.drop(columns="seconds"), rec.history.drop(columns="seconds"))
 
+    def test_what_the_refit_came_to_is_known_and_saved(self, rec, unrefitted, parts, tmp_path):
+        assert unrefitted.refit_history is None
+        found = rec.refit_history
+        assert list(found["epoch"]) == list(rec.best_epochs.values()) and list(found.columns) == list(
+            rec.history.columns
+        )
+        assert found["valid_rmse"].isna().all()
+        if rec.orientation != "mean":
+            whole = pd.concat(parts[:2])
+            assert found["train_rmse"].item() == pytest.approx(rec.evaluate(whole)["rmse"], rel=1e-5)
+        rec.save(tmp_path)
+        assert_frame_equal(load(tmp_path).refit_history, found.drop(columns="seconds"), check_exact=True)
+
     @pytest.mark.parametrize("n_epochs", [2, 10])
     def test_refits_for_as_long_as_asked_with_the_schedule_of_fit(self, parts, tmp_path, n_epochs):
         rec = quick().fit(parts[0], checkpoint_dir=tmp_path)  # without validation: the last epoch

@@ -35,6 +35,7 @@ ROWS = {
     "orientation both": {"orientation": "both"},
     "orientation mean": {"orientation": "mean"},
     "told when each rating was given": {"told_when": True},
+    "orientation mean, the best of nine weights": {"orientation": "mean", "weights": np.arange(1, 10) / 10},
     "orientation mean, weight decay 2 in both": {"orientation": "mean", "weight_decay": 2.0},
 }
 
@@ -66,10 +67,16 @@ def tabulate(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, r
 
 def error(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, seed: int, **change) -> float:
     """The validation error of a training, at its best epoch."""
-    settings = {"item_features": features, "told_when": False} | change
-    features, told_when = settings.pop("item_features"), settings.pop("told_when")
+    settings = {"item_features": features, "told_when": False, "weights": None} | change
+    features, told_when, weights = (settings.pop(name) for name in ("item_features", "told_when", "weights"))
     recommender = saerec.Recommender(**settings, rank_by="rating", refit=False, seed=seed)
-    return recommender.fit(train, valid, item_features=features).evaluate(valid, told_when=told_when)["rmse"]
+    recommender.fit(train, valid, item_features=features)
+    if weights is None:
+        return recommender.evaluate(valid, told_when=told_when)["rmse"]
+    rows, cols = recommender.ratings.positions(valid["user_id"], valid["item_id"])
+    item, both = (each.scores(np.arange(len(recommender.user_ids)))[rows, cols] for each in recommender.predictors)
+    mixed = [(weight * item + (1 - weight) * both).clip(*recommender.scale) for weight in weights]
+    return min(saerec.rmse(valid["rating"], each) for each in mixed)
 
 
 if __name__ == "__main__":
