@@ -314,8 +314,8 @@ def run(
         except BaseException:
             try:
                 _write_pages(folder, record)
-            except (OSError, ValueError) as error:  # what stopped the run is what there is to tell
-                print(f"there is no {RECOMMENDER_PAGE}: {error}", file=sys.stderr)
+            except Exception as error:  # of any kind: what stopped the run is what there is to tell
+                print(f"the pages are not all written: {error}", file=sys.stderr)
             raise
         return _write_pages(folder, record)
 

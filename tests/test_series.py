@@ -469,10 +469,15 @@ def test_a_damaged_model_hides_neither_an_earlier_error_nor_the_index(unexecuted
     with pytest.raises(ValueError, match="the model is damaged"):
         series.run(out=folder)
     assert "What is n?" in (folder / "index.html").read_text(encoding="utf-8")
+
+    def without_errors(*_):
+        raise KeyError("no rmse")
+
+    monkeypatch.setattr(series, "_write_recommender", without_errors)
     monkeypatch.setattr(series, "_execute", failing)
     with pytest.raises(series.SeriesError, match="02_second failed"):
         series.run(out=folder, only=["02"])
-    assert "there is no recommender.html: the model is damaged\n" in capsys.readouterr().err
+    assert "the pages are not all written: 'no rmse'\n" in capsys.readouterr().err
     assert "02_second failed" in (folder / "index.html").read_text(encoding="utf-8")
 
 
