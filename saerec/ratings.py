@@ -138,7 +138,7 @@ class RatingMatrix:
         return lowest + (highest - lowest) * 7 / 9
 
     def positions(self, user_ids: Iterable, item_ids: Iterable) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of ids: two ndarrays, int64, -1 where an id is unknown.
+        """Rows and columns of ids, of one or several: two ndarrays, int64, -1 where an id is unknown.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class RatingMatrix:
         """
         found = []
         for name, known, ids in (("user_id", self.user_ids, user_ids), ("item_id", self.item_ids, item_ids)):
-            ids = pd.Index(ids)
+            ids = pd.Index([ids] if np.isscalar(ids) else ids)
             if len(ids) and kind_of_ids(ids) != kind_of_ids(known):
                 raise IdTypeError(
                     f"the {name}s are of type {kind_of_ids(ids)}, those of the data {kind_of_ids(known)}: convert them"

@@ -292,11 +292,11 @@ class Recommender:
 
     def _chosen_drift(self, train: pd.DataFrame, valid: pd.DataFrame) -> UserDrift | None:
         """With the shrinkage that suits `valid`, or None if none does; timestamps in seconds."""
-        times = train["timestamp"].to_numpy()
+        drift = self._drift(train, train["timestamp"].to_numpy())
         rows, _ = self.ratings.positions(valid["user_id"], valid["item_id"])
         asked = rows, valid["timestamp"].to_numpy(), self.predict(valid["user_id"], valid["item_id"]), valid["rating"]
-        shrinkage = self._drift(train, times).best_shrinkage(*asked, self.scale)
-        return None if shrinkage is None else self._drift(train, times, shrinkage=shrinkage)
+        drift.shrinkage = drift.best_shrinkage(*asked, self.scale)
+        return None if drift.shrinkage is None else drift
 
     def _described(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """The features of `intervals` of pairs, -1 being unknown."""
@@ -457,7 +457,6 @@ class Recommender:
             Clipped to `scale`.
         """
         self._fitted()
-        user_ids, item_ids = ([ids] if np.isscalar(ids) else ids for ids in (user_ids, item_ids))
         rows, cols = self.ratings.positions(user_ids, item_ids)
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
@@ -506,7 +505,6 @@ class Recommender:
             raise ValueError(
                 "this recommender was fitted without validation ratings: fit(train, valid) measures errors"
             )
-        user_ids, item_ids = ([ids] if np.isscalar(ids) else ids for ids in (user_ids, item_ids))
         predicted = self.predict(user_ids, item_ids)
         features = self._described(*self.ratings.positions(user_ids, item_ids))
         error = self.intervals.half_width(features, predicted, coverage)

@@ -22,7 +22,7 @@ VALUES = {
     "dropout": (0.3, 0.7),
     "input_dropout": (0.2, 0.5),
 }
-WORK_OF_A_UNIT = {"item": 1, "user": 1, "both": 12}  # on MovieLens latest-small it takes 6 to 11 times as long
+WORK_OF_A_UNIT = {"item": 1, "user": 1, "both": 12}  # on MovieLens latest-small 6 to 11 times as much
 
 
 def tune(

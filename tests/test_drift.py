@@ -85,6 +85,8 @@ def test_moods_are_found_where_they_are_and_only_told_when_asked(sittings):
     )
     assert nothing.drift is None
     np.testing.assert_array_equal(rec.predict(*pairs), nothing.predict(*pairs))
+    user_id, item_id, when = valid.iloc[0][["user_id", "item_id", "timestamp"]].astype(int)
+    assert rec.predict(user_id, item_id, when) == rec.predict(*pairs, valid["timestamp"])[:1]
     assert nothing.evaluate(valid, told_when=True) == nothing.evaluate(valid)
 
 
