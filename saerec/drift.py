@@ -100,10 +100,10 @@ class UserDrift:
             To which predictions are clipped.
         """
         weighted, weights = self.sums(rows, times)
-        drifts = {shrinkage: weighted / (weights + shrinkage) for shrinkage in SHRINKAGES} | {None: 0.0}
+        drifts = {None: 0.0} | {shrinkage: weighted / (weights + shrinkage) for shrinkage in SHRINKAGES}
         rating = np.asarray(rating, dtype=float)
         errors = {name: np.square((predicted + drift).clip(*scale) - rating).mean() for name, drift in drifts.items()}
-        return None if errors[None] == min(errors.values()) else min(errors, key=errors.get)
+        return min(errors, key=errors.get)  # of equals the first
 
 
 def seconds_of(timestamps: pd.Series) -> np.ndarray:
