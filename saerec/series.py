@@ -11,17 +11,17 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 import saerec
-from saerec import page, study
+from saerec import exports, page, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
 from saerec.files import one_writer, save_atomically, sha256_of
 from saerec.movielens import CITATION
+from saerec.parameters import of_type
 from saerec.readers import Dataset
 from saerec.record import (
     RECORD,
@@ -407,7 +407,7 @@ def _run_notebook(
         work["failed"] = str(error).splitlines()[0]
         write_record(folder, record)
         raise
-    _write_html(folder / notebook.name)
+    exports.write_notebook_page(folder / notebook.name)
     files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
     work["writes"] = checksums(folder, files)
     record["seconds"][name] = round(time.perf_counter() - start, 1)
@@ -481,37 +481,7 @@ def _typed(given: Mapping[str, object], declared: Mapping[Path, Mapping[str, obj
         if elsewhere:
             raise ValueError(f"{unknown[0]} is a parameter of {', '.join(elsewhere)}: add --only {elsewhere[0]}")
         raise ValueError(f"no notebook has a parameter {unknown[0]!r}; there are {', '.join(sorted(defaults))}")
-    return {name: _of_type(name, value, defaults[name]) for name, value in given.items()}
-
-
-def _of_type(name: str, value: object, default: object) -> object:
-    kind = type(default)
-    if isinstance(value, str) and kind is not str:
-        value = _read(value, kind)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if kind is list and type(value) is tuple:
-        value = list(value)
-    if type(value) is not kind:
-        raise ValueError(f"the parameter {name} is of type {kind.__name__}, like {default!r}, not {value!r}")
-    if kind is list and default and any(type(element) is not type(default[0]) for element in value):
-        raise ValueError(f"the parameter {name} is a list like {default!r}, not {value!r}")
-    return value
-
-
-def _read(text: str, kind: type) -> object:
-    """`text` as a value of a type, or as the text it is if it cannot be."""
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if kind is list:
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-        return list(value) if isinstance(value, (list, tuple)) else [value]
-    return value
+    return {name: of_type(name, value, defaults[name]) for name, value in given.items()}
 
 
 def _check_folder(folder: Path, restart: bool) -> None:
@@ -586,107 +556,6 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
 
 
-STYLE = PACKAGE / "pages.css"  # of all pages but the recommender's
-NOTEBOOK_PAGE = """
-{%- extends "classic/base.html.j2" -%}
-{% block header %}<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>{{ nb.cells[0].source.splitlines()[0].strip("# ") | escape_html }}</title>
-<style>{{ resources.style }}</style>
-</head>
-<body>
-<nav><a href="index.html">All of this run</a></nav>
-<main>
-{% endblock %}
-{% block data_png scoped %}
-<div class="output_png"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
-alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}"></div>
-{% endblock %}
-{% block footer %}
-</main>
-</body>
-</html>
-{% endblock %}
-"""
-
-
-def _write_html(notebook: Path) -> None:
-    """An HTML page beside the executed notebook: self-contained, without scripts, linked to the other pages."""
-    from jinja2 import DictLoader
-    from nbconvert import HTMLExporter
-    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
-    from nbconvert.preprocessors.sanitize import SanitizeHTML
-
-    exporter = HTMLExporter(
-        extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK_PAGE})],
-        template_file="page.html.j2",
-        exclude_anchor_links=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
-    exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # a progress bar becomes one line
-    # Titles and ids may stand in Markdown; tables, which are HTML, come escaped.
-    harmless = SanitizeHTML(sanitized_output_types={"text/markdown"})
-    harmless.safe_output_keys = harmless.safe_output_keys | {"text/html"}
-    exporter.register_preprocessor(harmless, enabled=True)
-    html, _ = exporter.from_filename(str(notebook), resources={"style": STYLE.read_text(encoding="utf-8")})
-    html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
-    html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    html = _with_scopes(html)
-    save_atomically(notebook.with_suffix(".html"), lambda part: part.write_text(html, encoding="utf-8"))
-
-
-def _with_scopes(html: str) -> str:
-    """Every header of a table says what it heads, for who has the table read to them: columns, or its row."""
-    heads = re.compile(r"<thead.*?</thead>", re.DOTALL)
-    html = heads.sub(lambda head: re.sub(r"<th(?=[ >])", '<th scope="col"', head[0]), html)
-    return re.sub(r'<th(?=[ >])(?! scope="col")', '<th scope="row"', html)
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>saerec: {title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p>{summary}</p>
-{recommender}
-<h2>Notebooks</h2>
-<div class="scrolls"><table>
-<thead><tr><th scope="col">notebook</th><th scope="col">answers</th><th scope="col">with</th>
-<th scope="col">took</th></tr></thead>
-<tbody>{notebooks}</tbody>
-</table></div>
-<h2>Errors on the test ratings</h2>
-<p>In points of the ratings (stars on MovieLens); opened once, after the epoch was chosen on validation ratings.</p>
-<div class="scrolls">{scores}</div>
-<h2>Files</h2>
-<div class="scrolls"><table>
-<thead><tr><th scope="col">file</th><th scope="col">holds</th></tr></thead>
-<tbody>{files}</tbody>
-</table></div>
-</main>
-</body>
-</html>
-"""
-ROW = (
-    '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td>{settings}</td>'
-    '<td class="number">{seconds}</td></tr>'
-)
-
-
 def _write_index(folder: Path) -> Path:
     """The run's first page: its notebooks, scores and files."""
     record = read_record(folder)
@@ -694,33 +563,25 @@ def _write_index(folder: Path) -> Path:
     for name, work in sorted(record["notebooks"].items()):
         title, question = _heading(name)
         seconds = record["seconds"].get(name)
-        row = {
-            "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
-            "title": escape(title),
-            "question": escape(question),
-            "settings": escape(_with_what(folder, work)),
-            "seconds": f"{seconds} s" if seconds is not None else "",
-        }
-        rows.append(ROW.format(**row))
-    scores = "<p>There are none yet.</p>"
-    if _is_whole(folder, record, "scores.csv"):
-        scores = pd.read_csv(folder / "scores.csv").to_html(index=False, float_format="{:.4f}".format, border=0)
-    files = [(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()]
-    button = (
-        f'<p><a class="button" href="{RECOMMENDER_PAGE}">Try it: give a few ratings, and see what it recommends</a></p>'
+        rows.append(
+            {
+                "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
+                "title": title,
+                "question": question,
+                "settings": _with_what(folder, work),
+                "seconds": f"{seconds} s" if seconds is not None else "",
+            }
+        )
+    exports.write_index(
+        folder / INDEX_PAGE,
+        title=f"A study of {Path(record['parameters']['dataset']).name}",
+        summary=f"saerec {record['saerec']}.",
+        notebooks=rows,
+        scores=pd.read_csv(folder / "scores.csv") if _is_whole(folder, record, "scores.csv") else None,
+        files=[(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()],
+        recommender=RECOMMENDER_PAGE if (folder / RECOMMENDER_PAGE).exists() else "",
     )
-    text = PAGE.format(
-        style=STYLE.read_text(encoding="utf-8"),
-        title=escape(f"A study of {Path(record['parameters']['dataset']).name}"),
-        summary=escape(f"saerec {record['saerec']}."),
-        recommender=button if (folder / RECOMMENDER_PAGE).exists() else "",
-        notebooks="\n".join(rows),
-        scores=_with_scopes(scores),
-        files="\n".join(f'<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>' for name, what in files),
-    )
-    index = folder / INDEX_PAGE
-    save_atomically(index, lambda part: part.write_text(text, encoding="utf-8"))
-    return index
+    return folder / INDEX_PAGE
 
 
 def _heading(name: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
-from saerec import page, series
+from saerec import exports, page, series
 from saerec.__main__ import main
 from saerec.files import sha256_of
 
@@ -395,7 +395,7 @@ def pages(tmp_path):
         new_code_cell(source, outputs=outputs),
     ]
     nbformat.write(new_notebook(cells=cells), tmp_path / "01_one.ipynb")
-    series._write_html(tmp_path / "01_one.ipynb")
+    exports.write_notebook_page(tmp_path / "01_one.ipynb")
     inputs = {"parameters": {"n": 1}, "reads": {}, "data": None, "notebook": "", "code": ""}
     record = {"saerec": "0", "parameters": {"dataset": "d"}, "notebooks": {"01_one": {"inputs": inputs}}}
     record |= {"seconds": {"01_one": 1.5}}

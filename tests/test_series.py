@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
-from saerec import series
+from saerec import exports, series
 from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer
 from saerec.movielens import DATA_DIR
@@ -124,7 +124,7 @@ def test_a_run_passes_each_notebook_its_parameters_and_leaves_pages(notebooks, t
 
 def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(series, "_execute", lambda *_: None)
-    monkeypatch.setattr(series, "_write_html", lambda *_: None)
+    monkeypatch.setattr(exports, "write_notebook_page", lambda *_: None)
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "ratings.parquet").touch()
@@ -137,7 +137,7 @@ def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, mon
 
 def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: output.touch())
-    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+    monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
     monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
     folder = tmp_path / "run"
     folder.mkdir()
@@ -222,7 +222,7 @@ class TestGoingOn:
                 raise series.SeriesError("stopped")
 
         monkeypatch.setattr(series, "_execute", execute)
-        monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+        monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
         monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
 
         def run(**options):
@@ -426,7 +426,7 @@ def test_a_failure_names_notebook_cell_and_reason_and_the_index_tells(notebooks,
 
 def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, tmp_path, monkeypatch, tastes):
     monkeypatch.setattr(series, "_execute", lambda *_: None)
-    monkeypatch.setattr(series, "_write_html", lambda *_: None)
+    monkeypatch.setattr(exports, "write_notebook_page", lambda *_: None)
     link = 'href="recommender.html"'
     index = series.run(out=tmp_path, only=["02_second"], progress=False)
     assert link not in index.read_text(encoding="utf-8") and not (tmp_path / "recommender.html").exists()
@@ -441,7 +441,7 @@ def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, t
 def unexecuted(notebooks, monkeypatch):
     """Notebooks that are not executed: their copies have no outputs, their pages are empty."""
     monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: shutil.copy(notebook, output))
-    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+    monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
 
 
 def test_the_index_is_of_the_runs_notebooks_whatever_lies_beside_them(unexecuted, notebooks, tmp_path):
@@ -567,7 +567,7 @@ def test_a_bad_keep_is_refused_at_once(tmp_path, monkeypatch):
 
 def test_paths_are_recorded_so_that_they_hold_in_any_folder(notebooks, tmp_path, monkeypatch):
     monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: shutil.copy(notebook, output))
-    monkeypatch.setattr(series, "_write_html", lambda path: path.with_suffix(".html").touch())
+    monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
     path = notebooks / "01_first.ipynb"
     path.write_text(path.read_text().replace("n = 3", "titles = ''\\nn = 3", 1))
     monkeypatch.chdir(tmp_path)
@@ -735,7 +735,7 @@ def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
     table = pd.DataFrame({"title": ["<b>bold</b>"]}).to_html()
     cell.outputs.append(new_output("display_data", data={"text/html": table}))
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Title"), cell]), tmp_path / "01_a.ipynb")
-    series._write_html(tmp_path / "01_a.ipynb")
+    exports.write_notebook_page(tmp_path / "01_a.ipynb")
     page = (tmp_path / "01_a.html").read_text(encoding="utf-8")
     assert "&lt;img src=" in page and "&lt;script&gt;alert(2)" in page and "<strong>" in page
     assert "<img src=" not in page and "<script>alert" not in page
