@@ -3,6 +3,7 @@ train`` trains alone, ``saerec tune`` finds settings, ``saerec recommend`` asks 
 a web page of it, ``saerec verify`` tells whether it holds."""
 
 import argparse
+import os
 import shlex
 import sys
 import textwrap
@@ -48,7 +49,8 @@ examples:
 """
 
 TRAIN_HELP = """Train on a data set without notebooks: the cut, the split, the training and the scores are those of the
-notebooks 01 to 03. Leaves model/ (for saerec.load), history.csv, scores.csv and checkpoints/ in one folder.
+notebooks 01 to 03. Leaves model/, ratings.parquet, movies.parquet, history.csv, scores.csv and checkpoints/ in one
+folder, which saerec recommend and saerec page take for a run.
 
 Several processes, on one machine or more, share out the rows of every batch; --out must be a folder that all of them
 see. What stops goes on from the last epoch with --resume, in as many processes as you like.
@@ -107,7 +109,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status: 0, 1 if something failed, 2 if the command made no sense."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads this has read enough; what is left to say goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         kept = "; what was finished is kept: saerec run goes on from there, without --restart"
         print(f"saerec: interrupted{kept if options.command is _run else ''}", file=sys.stderr)
@@ -174,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train without notebooks", description=TRAIN_HELP, formatter_class=raw)
     _add_data_options(train)
     train.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder for all that it leaves")
-    train.add_argument("--resume", action="store_true", help="go on with the training that is in the folder")
+    earlier = train.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on with the training that is in the folder")
+    earlier.add_argument("--restart", action="store_true", help="remove the training that is in the folder first")
     train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.set_defaults(command=_train)
 
@@ -291,16 +300,16 @@ def _run(options: argparse.Namespace) -> None:
         restart=options.restart,
         progress=not options.quiet,
     )
-    scores = Path(index).with_name("scores.csv")
-    if scores.exists():
-        _warn_if_worse(pd.read_csv(scores, index_col="model")["rmse"])
+    scores = series.errors(Path(index).parent)
+    if scores is not None:
+        _warn_if_worse(scores.set_index("model")["rmse"])
     print(f"done: open {index}")
 
 
 def _train(options: argparse.Namespace) -> None:
     settings = series.settings(_data_parameters(options))
     with distributed.processes(settings["device"]):
-        form = {"resume": options.resume, "progress": not options.quiet}
+        form = {"resume": options.resume, "restart": options.restart, "progress": not options.quiet}
         scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)
     if scores is not None:
         print(scores.to_string(float_format="{:.4f}".format))

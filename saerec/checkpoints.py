@@ -134,17 +134,19 @@ class Checkpoints:
         NewerFileError
             It was written by a newer saerec.
         """
-        for path in reversed(self._files("state")):
+        paths = self._files("state")
+        for path in reversed(paths):
             try:
                 tensors, description = read_tensors(path, "training")
                 self._check(path, tensors, description, model)
             except NewerFileError:
                 raise
             except DamagedFileError as error:
-                warnings.warn(f"{error}; going on from what was saved before it", stacklevel=3)
+                rest = "training begins anew" if path == paths[0] else "going on from what was saved before it"
+                warnings.warn(f"{error}; {rest}", stacklevel=3)
                 continue
             return self._restore(tensors, description, model, optimizer, scheduler)
-        for path in self._files("state"):
+        for path in paths:
             path.unlink(missing_ok=True)
         return 0, [], None
 
@@ -161,7 +163,7 @@ class Checkpoints:
             if settings.get(name) != value:
                 raise ValueError(
                     f"cannot resume from {self.directory}: its {name} is {settings.get(name)!r}, here {value!r}; give "
-                    "the same settings and data, or start again with resume=False"
+                    "the same settings and data, or start again without resuming"
                 )
         counts = type(epoch) is type(steps) is int and 0 < epoch <= steps and steps % epoch == 0
         if not counts or {*rows} - {(int, float, float, float, 4)}:

@@ -75,6 +75,14 @@ def remove_parts(folder: Path, name: str = "", *, older_than: float = 0) -> None
                     part.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there; of a link the link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sha256_of(path: Path) -> str:
     """The checksum of a file; of a folder, that of the names and checksums of its files, hidden ones aside."""
     if path.is_dir():
@@ -89,6 +97,7 @@ def sha256_of(path: Path) -> str:
 
 
 LOCK = ".lock"
+WRITER = "SAEREC_WRITER"  # environment variable: the process that holds a folder for those that it starts
 
 
 @contextmanager
@@ -108,17 +117,45 @@ def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        pid = "unknown"
-        with suppress(FileNotFoundError):
-            pid = holder.read_text(encoding="utf-8")
-        raise BusyFolderError(f"process {pid} is writing to {folder}: wait for it, or choose another folder") from None
+        raise BusyFolderError(_busy(folder)) from None
     try:
         holder.write_text(str(os.getpid()), encoding="utf-8")
+        os.environ[WRITER] = str(os.getpid())
         remove_parts(folder, older_than=0 if alone else ABANDONED)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def check_free(folder: Path) -> None:
+    """Raise if a process holds a folder, other than this one and the one that started it.
+
+    Raises
+    ------
+    BusyFolderError
+        As of `one_writer`.
+    """
+    if not (folder / LOCK).exists():
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if _holder(folder) not in (str(os.getpid()), os.environ.get(WRITER)):
+            raise BusyFolderError(_busy(folder)) from None
+    else:
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    with suppress(FileNotFoundError):
+        return (folder / f"{LOCK}.pid").read_text(encoding="utf-8")
+    return "unknown"
+
+
+def _busy(folder: Path) -> str:
+    return f"process {_holder(folder)} is writing to {folder}: wait for it, or choose another folder"
 
 
 def check_space(folder: Path, n_bytes: int, advice: str) -> None:

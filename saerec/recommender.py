@@ -663,13 +663,15 @@ class Recommender:
         _warn_of_short_lists(length, lambda _: "somebody new", k)
         return _with_titles(found, movies)
 
-    def explain(self, user_id, item_id) -> pd.DataFrame:
+    def explain(self, user_id, item_id, movies: pd.DataFrame | None = None) -> pd.DataFrame:
         """What each rating of a user does for the prediction of an item, the most helpful first.
 
         Parameters
         ----------
         user_id, item_id : ids
             Of the data. The item need not be unseen.
+        movies : DataFrame, optional
+            As of `recommend`.
 
         Returns
         -------
@@ -699,7 +701,8 @@ class Recommender:
             influence = self._predictor.influence(rated.indices, rated.data, np.array([col]))[:, 0].astype(np.float64)
         order = np.argsort(-influence, kind="stable")
         cols, values = rated.indices[order], rated.data[order]
-        return pd.DataFrame({"item_id": self.item_ids[cols], "rating": values, "influence": influence[order]})
+        told = pd.DataFrame({"item_id": self.item_ids[cols], "rating": values, "influence": influence[order]})
+        return _with_titles(told, movies)
 
     def _ranking(self, rank_by: str | None) -> str:
         rank_by = self.rank_by if rank_by is None else rank_by

@@ -64,7 +64,7 @@ def read_record(folder: Path) -> dict:
     """
     path = Path(folder, RECORD)
     if not path.exists():
-        raise FileNotFoundError(f"there is no run in {folder}: {RECORD} is missing")
+        raise FileNotFoundError(f"there is no run in {folder}: {RECORD}, which saerec run writes, is missing")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         fault = _fault(record, FORM, "it")

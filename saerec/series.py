@@ -6,7 +6,6 @@ A run is a folder: the executed notebooks, an HTML page of each, and the files t
 import ast
 import os
 import re
-import shutil
 import sys
 import time
 import warnings
@@ -19,7 +18,7 @@ import saerec
 from saerec import exports, page, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
-from saerec.files import one_writer, save_atomically, sha256_of
+from saerec.files import check_free, one_writer, remove, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.parameters import of_type
 from saerec.readers import Dataset
@@ -100,9 +99,15 @@ def run_folder(dataset: str, out: str = "") -> Path:
     """The folder of a run, made if need be: `out`, or ``runs/<dataset>``.
 
     The latter in the checkout that saerec runs from; if it was installed from a wheel, in the current folder.
+
+    Raises
+    ------
+    BusyFolderError
+        Another process works in the folder, such as ``saerec run``, and this is none of its notebooks.
     """
     folder = _folder(dataset, out)
     folder.mkdir(parents=True, exist_ok=True)
+    check_free(folder)
     return folder
 
 
@@ -134,16 +139,53 @@ def to_recommend(folder: Path) -> list[Path]:
     FileNotFoundError
         As of `artefact`.
     ValueError
-        A notebook has begun to write one anew and not finished, or the run's record is damaged. A run without a record
-        is taken as it is.
+        A notebook has begun to write one anew and not finished, or the model was made with other files than lie there
+        now, or the run's record is damaged. A run without a record is taken as it is.
     """
-    record = read_record(folder) if Path(folder, RECORD).exists() else new_record()
+    record = _record(folder)
     paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
-    for path in paths:  # and scores.csv, which the page quotes, is of the notebook that writes the model
-        if not _is_whole(folder, record, path.name):
-            writer = ARTEFACTS[path.name][0]
-            raise ValueError(f"{path} may be half old: {writer} is not finished; run it again first")
+    if unfit := _unfit_to_recommend(folder, record):
+        raise ValueError(unfit)
     return paths
+
+
+def _record(folder: Path) -> dict:
+    return read_record(folder) if Path(folder, RECORD).exists() else new_record()
+
+
+def _unfit_to_recommend(folder: Path, record: dict) -> str | None:
+    """Why a model that is there should not recommend: it, or what it was made with, is of several minds."""
+    for name in FOR_ITS_PAGE:  # and scores.csv, which the page quotes, is of the notebook that writes the model
+        if not _is_whole(folder, record, name):
+            return f"{Path(folder, name)} may be half old: {ARTEFACTS[name][0]} is not finished; run it again first"
+    changed = _changed_since(folder, record)
+    of_model = [name for name in ("02_training", "03_best_epoch") if name in changed]
+    if of_model:
+        what = ", ".join(changed[of_model[0]])
+        return f"{folder} is a mix: {of_model[0]} read another {what} than lies there; saerec run makes it anew"
+    return None
+
+
+def _changed_since(folder: Path, record: dict) -> dict[str, list[str]]:
+    """Of notebooks that are done, what they read and is another now."""
+    done = {name: work["inputs"]["reads"] for name, work in record["notebooks"].items() if "writes" in work}
+    return {name: changed for name, reads in done.items() if (changed := others(folder, reads))}
+
+
+def errors(folder: Path) -> pd.DataFrame | None:
+    """The errors on the test ratings, as a run's scores.csv has them: a row for each column `model`.
+
+    None if there are none, if the notebook that writes them is not done, or if they are not as it wrote them.
+    """
+    return _errors(folder, _record(folder))
+
+
+def _errors(folder: Path, record: dict) -> pd.DataFrame | None:
+    path = Path(folder, "scores.csv")
+    if not _is_whole(folder, record, path.name):
+        return None
+    then = record["notebooks"].get(ARTEFACTS[path.name][0], {"writes": {}})["writes"]
+    return None if path.name in then and then[path.name] != sha256_of(path) else pd.read_csv(path)
 
 
 def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
@@ -170,9 +212,10 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
 
 def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     model, movies, ratings = to_recommend(folder)
-    scores = Path(folder, "scores.csv")
-    rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
-    dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
+    record = _record(folder)
+    scores = _errors(folder, record)
+    rmse = {} if scores is None else scores.set_index("model")["rmse"].to_dict()
+    dataset = record["parameters"].get("dataset", "")
     movielens = Path(dataset).name.startswith("ml-")
     return page.write_page(
         path,
@@ -317,6 +360,9 @@ def run(
             except Exception as error:  # of any kind: what stopped the run is what there is to tell
                 print(f"the pages are not all written: {error}", file=sys.stderr)
             raise
+        for name, changed in _changed_since(folder, record).items():
+            told = f"{name} read another {', '.join(changed)} than lies there now"
+            print(f"{told}: saerec run without --only runs it again", file=sys.stderr)
         return _write_pages(folder, record)
 
 
@@ -394,7 +440,7 @@ def _run_notebook(
     own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
     going = () if todo == GO_ON else own
     for path in (*_copies(notebook, folder), *(folder / written for written in going)):
-        _remove(path)
+        remove(path)
     start = time.perf_counter()
     record |= work["made"]
     record["notebooks"][name] = work
@@ -421,11 +467,13 @@ def _copies(notebook: Path, folder: Path) -> list[Path]:
 def _write_pages(folder: Path, record: dict) -> Path:
     """The index of a run and, of a whole model, the page that recommends; checksums of both in the record."""
     record.pop("results", None)
-    if _is_whole(folder, record, "scores.csv"):
-        record["results"] = pd.read_csv(folder / "scores.csv").to_dict("records")
     write_record(folder, record)
+    scores = _errors(folder, record)
+    if scores is not None:
+        record["results"] = scores.to_dict("records")
+        write_record(folder, record)
     try:
-        if all(_is_whole(folder, record, name) for name in FOR_ITS_PAGE):
+        if all((folder / name).exists() for name in FOR_ITS_PAGE) and not _unfit_to_recommend(folder, record):
             _write_recommender(folder, folder / RECOMMENDER_PAGE)
     finally:  # whatever is wrong with the model; and last, for it leads to that page if there is one
         index = _write_index(folder)
@@ -455,9 +503,14 @@ def training_parts(
         As of `run`.
     """
     values = settings(parameters)
-    train, valid, _, features = study.parts(str(dataset or DEFAULT), values)
+    parts = study.parts(str(dataset or DEFAULT), values)
     own = study.of_recommender(values)
-    return train, valid, features, {name: own[name] for name in own if name in {*parameters, "seed", "device"}}
+    return (
+        parts.train,
+        parts.valid,
+        parts.features,
+        {name: own[name] for name in own if name in {*parameters, "seed", "device"}},
+    )
 
 
 def _choose(only: list[str]) -> list[Path]:
@@ -509,14 +562,7 @@ def _check_folder(folder: Path, restart: bool) -> None:
         print(f"left alone, for it is not of the run: {', '.join(foreign)}", file=sys.stderr)
     if restart:
         for name in ours & set(there):
-            _remove(there[name])
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            remove(there[name])
 
 
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], progress: bool) -> None:
@@ -577,7 +623,7 @@ def _write_index(folder: Path) -> Path:
         title=f"A study of {Path(record['parameters']['dataset']).name}",
         summary=f"saerec {record['saerec']}.",
         notebooks=rows,
-        scores=pd.read_csv(folder / "scores.csv") if _is_whole(folder, record, "scores.csv") else None,
+        scores=_errors(folder, record),
         files=[(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()],
         recommender=RECOMMENDER_PAGE if (folder / RECOMMENDER_PAGE).exists() else "",
     )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,18 +13,31 @@ import pandas as pd
 from saerec import distributed, metrics
 from saerec.baselines import fit_baselines
 from saerec.datasets import OF_LOADING, load_dataset
-from saerec.files import one_writer
+from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
 from saerec.recommender import Recommender
+from saerec.record import RECORD
 from saerec.tables import write_table
 
 # What stands in the notebooks for the defaults of `Recommender`.
 LEFT_OUT = {"hidden_dims": [0], "n_epochs": 0, "batch_size": 0, "lr": 0.0, "weight_decay": -1.0, "patience": 0}
+# What `train` leaves in a folder.
+LEAVES = ("checkpoints", "model", "ratings.parquet", "movies.parquet", "history.csv", "scores.csv")
 
 
-def parts(dataset: str, settings: Mapping) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
-    """What the series makes of a data set: train, valid, test, and the features of the items, if they are read.
+class Parts(NamedTuple):
+    """What the series makes of a data set; the features of the items, one row an item, only if they are read."""
+
+    train: pd.DataFrame
+    valid: pd.DataFrame
+    test: pd.DataFrame
+    features: pd.DataFrame | None
+    movies: pd.DataFrame
+
+
+def parts(dataset: str, settings: Mapping) -> Parts:
+    """Load, cut and split a data set as the series does.
 
     Parameters
     ----------
@@ -36,7 +50,7 @@ def parts(dataset: str, settings: Mapping) -> tuple[pd.DataFrame, pd.DataFrame, 
     shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
     train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
     with_features = settings["item_features"] and settings["orientation"] != "user"
-    return train, valid, test, movie_features(data.movies) if with_features else None
+    return Parts(train, valid, test, movie_features(data.movies) if with_features else None, data.movies)
 
 
 def of_recommender(settings: Mapping) -> dict[str, object]:
@@ -47,12 +61,19 @@ def of_recommender(settings: Mapping) -> dict[str, object]:
 
 
 def train(
-    dataset: str, out: str | os.PathLike, settings: Mapping, *, resume: bool = False, progress: bool = False
+    dataset: str,
+    out: str | os.PathLike,
+    settings: Mapping,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    progress: bool = False,
 ) -> pd.DataFrame | None:
     """Train on a data set and measure on its test ratings; the errors, by model: rmse, user_rmse, mae, stars.
 
-    Writes ``model/`` (for `saerec.load`), ``history.csv`` and ``scores.csv`` to a folder, as the series does, and
-    ``checkpoints/``. Every process reads the data; the first writes, and the others get None.
+    Writes ``model/`` (for `saerec.load`), ``ratings.parquet``, ``movies.parquet``, ``history.csv`` and ``scores.csv``
+    to a folder, as the series does, and ``checkpoints/``. Every process reads the data; the first writes, and the
+    others get None.
 
     Parameters
     ----------
@@ -64,16 +85,26 @@ def train(
         All that `load_dataset`, the cut, the split and the training of the series take: `saerec.series.settings`.
     resume : bool
         Go on with an earlier training in the same folder.
+    restart : bool
+        Remove an earlier training in the same folder, once the data are read.
     progress : bool
 
     Raises
     ------
+    FileExistsError
+        The folder holds an earlier training, and neither `resume` nor `restart` was asked for; or it is of a run of the
+        notebooks.
     DataError, ValueError, OSError
         As of loading and of `Recommender.fit`.
     """
     out = Path(out)
     with one_writer(out) if distributed.rank() == 0 else nullcontext():
-        train, valid, test, features = parts(dataset, settings)
+        if distributed.rank() == 0:
+            _check_folder(out, fresh=not (resume or restart))
+        train, valid, test, features, movies = parts(dataset, settings)
+        if restart and distributed.rank() == 0:
+            for name in LEAVES:
+                remove(out / name)
         recommender = Recommender(**of_recommender(settings)).fit(
             train,
             valid,
@@ -87,10 +118,23 @@ def train(
         if distributed.rank():
             return None
         scores = _scores(recommender, test, predicted)
+        write_table(out / "ratings.parquet", pd.concat([train, valid, test]))
+        write_table(out / "movies.parquet", movies)
         recommender.save(out / "model")
         write_table(out / "history.csv", recommender.history.drop(columns="seconds"), index=False)
         write_table(out / "scores.csv", scores)
         return scores
+
+
+def _check_folder(folder: Path, *, fresh: bool) -> None:
+    if (folder / RECORD).exists():
+        raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
+    there = [name for name in LEAVES if (folder / name).exists()]
+    if fresh and there:
+        raise FileExistsError(
+            f"{folder} holds an earlier training ({there[0]}): go on with it (--resume), remove it (--restart), or "
+            "choose another folder (--out)"
+        )
 
 
 def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:

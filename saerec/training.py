@@ -483,9 +483,9 @@ def fit(
                             best = epoch, weights
                     if writes:
                         checkpoints.save(epoch, model, optimizer, scheduler, history, weights, best)
-                shown = {name: f"{error:.4f}" for name, error in errors.items() if not math.isnan(error)}
-                bar.set_postfix(shown, refresh=False)
-                bar.update()
+                    shown = {name: f"{error:.4f}" for name, error in errors.items() if not math.isnan(error)}
+                    bar.set_postfix(shown, refresh=False)
+                    bar.update()
     model.load_state_dict(best[1])
     store_by_row(model)
     return pd.DataFrame(history)

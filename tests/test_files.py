@@ -4,6 +4,8 @@ import errno
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from collections import namedtuple
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from saerec import files
-from saerec.files import BusyFolderError, NoSpaceError, check_space, one_writer, save_atomically, sha256_of
+from saerec.files import (
+    WRITER,
+    BusyFolderError,
+    NoSpaceError,
+    check_free,
+    check_space,
+    one_writer,
+    save_atomically,
+    sha256_of,
+)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -152,3 +163,16 @@ def test_a_mount_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypatch, n
     with pytest.raises(OSError, match=os.strerror(number)) if told else nullcontext():
         save_atomically(tmp_path / "a", lambda part: part.write_text("whole"))
     assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_whom_the_holder_started_may_work_in_a_folder_and_nobody_else(tmp_path):
+    check_free(tmp_path)
+    assert not list(tmp_path.iterdir())
+    check = f"import pathlib; from saerec.files import check_free; check_free(pathlib.Path({str(tmp_path)!r}))"
+    with one_writer(tmp_path):
+        check_free(tmp_path)
+        assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+        others = {name: value for name, value in os.environ.items() if name != WRITER}
+        refused = subprocess.run([sys.executable, "-c", check], env=others, capture_output=True, text=True)
+        assert f"BusyFolderError: process {os.getpid()} is writing to {tmp_path}" in refused.stderr
+    assert subprocess.run([sys.executable, "-c", check], env=others).returncode == 0

@@ -13,6 +13,7 @@ import pytest
 import saerec
 from saerec import selection, series
 from saerec.__main__ import _told, main
+from saerec.recommender import FILE
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,44 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
     assert written[0] == written[1]
     assert saerec.load(tmp_path / "run" / "model").ratings.n_ratings == 240
     assert len(list((tmp_path / "run" / "checkpoints").glob("epoch_*"))) == 1
+
+    assert main(arguments) == 1
+    told = (
+        f"{tmp_path / 'run'} holds an earlier training (checkpoints): go on with it (--resume), remove it (--restart)"
+    )
+    assert told in capsys.readouterr().err
+    assert [(tmp_path / "run" / name).read_bytes() for name in ("history.csv", "scores.csv")] == written[0]
+    (tmp_path / "run" / "notes.txt").touch()
+    before = (tmp_path / "run" / "model" / FILE).read_bytes()
+    assert main([*arguments, "--restart", "-p", "seed=1"]) == 0
+    assert (tmp_path / "run" / "model" / FILE).read_bytes() != before and (tmp_path / "run" / "notes.txt").exists()
+    (tmp_path / "run" / "run.json").touch()
+    assert main([*arguments, "--restart"]) == 1
+    assert "is the folder of a run of the notebooks" in capsys.readouterr().err
+
+
+def test_what_training_alone_leaves_recommends(tmp_path, capsys):
+    ratings = pd.DataFrame({"user_id": np.arange(90) // 9, "item_id": np.arange(90) % 10, "rating": np.arange(90) % 5})
+    ratings.to_csv(tmp_path / "shop.csv", index=False)
+    titles = pd.DataFrame({"item_id": range(10), "title": [f"Thing {i}" for i in range(10)]})
+    titles.to_csv(tmp_path / "titles.csv", index=False)
+    arguments = ["train", "--dataset", str(tmp_path / "shop.csv"), "--titles", str(tmp_path / "titles.csv"), "--quiet"]
+    assert main([*arguments, "--out", str(tmp_path / "run"), "-p", "n_epochs=1", "-p", "hidden_dims=4"]) == 0
+    capsys.readouterr()
+    for user in range(10):  # each has rated all but one
+        (unseen,) = {*range(10)} - {*ratings.loc[ratings["user_id"] == user, "item_id"]}
+        assert main(["recommend", "--run", str(tmp_path / "run"), "--user", str(user), "-k", "1"]) == 0
+        assert f"Thing {unseen}\n" in capsys.readouterr().out
+    assert main(["page", "--run", str(tmp_path / "run")]) == 0
+    assert main(["verify", str(tmp_path / "run")]) == 1
+    assert "run.json, which saerec run writes, is missing" in capsys.readouterr().err
+
+
+def test_who_reads_no_further_hears_nothing_of_it(run):
+    command = [sys.executable, "-m", "saerec", "recommend", "--run", str(run), "--user", "105"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (1, "")
 
 
 def test_an_unknown_run_is_one_line_and_exit_1(tmp_path, capsys):

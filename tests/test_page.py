@@ -500,3 +500,18 @@ def test_nothing_is_recommended_by_what_a_notebook_has_not_finished(run, capsys)
     record["notebooks"]["03_best_epoch"]["writes"] = {}
     (run / "run.json").write_text(json.dumps(record))
     assert main(["page", "--run", str(run)]) == main(["recommend", "--run", str(run), "--user", "1000"]) == 0
+
+
+def test_nothing_is_recommended_by_a_mix(run, capsys):
+    """Notebook 01 has made another cut since; 06 does not matter."""
+    inputs = {"parameters": {}, "reads": {"ratings.parquet": "0"}, "data": None, "notebook": "", "code": ""}
+    work = {"inputs": inputs, "writes": {}}
+    record = {"parameters": {"dataset": "d"}, "notebooks": {"02_training": work, "06_peers": work}}
+    (run / "run.json").write_text(json.dumps(record))
+    for command in ("page", "recommend"):
+        assert main([command, "--run", str(run), *(["--user", "1000"] if command == "recommend" else [])]) == 1
+        told = f"{run} is a mix: 02_training read another ratings.parquet than lies there; saerec run makes it anew"
+        assert capsys.readouterr().err == f"saerec: {told}\n"
+    del record["notebooks"]["02_training"]
+    (run / "run.json").write_text(json.dumps(record))
+    assert main(["page", "--run", str(run)]) == 0

@@ -445,6 +445,8 @@ class TestRecommend:
         for user, item, reason in rec.recommend(k=2)[["user_id", "item_id", "because_item_id"]].itertuples(index=False):
             explained = rec.explain(user, item)
             assert list(explained.columns) == ["item_id", "rating", "influence"]
+            titled = rec.explain(user, item, pd.DataFrame({"item_id": rec.item_ids, "title": rec.item_ids.astype(str)}))
+            assert titled["title"].tolist() == explained["item_id"].astype(str).tolist()
             assert explained["influence"].is_monotonic_decreasing
             given = rec.ratings.to_frame().query("user_id == @user").set_index("item_id")["rating"]
             assert explained.set_index("item_id")["rating"].sort_index().equals(given.sort_index())

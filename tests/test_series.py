@@ -17,8 +17,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import saerec
 from saerec import exports, series
 from saerec.datasets import lasting_name
-from saerec.files import BusyFolderError, one_writer
+from saerec.files import BusyFolderError, one_writer, remove
 from saerec.movielens import DATA_DIR
+from saerec.record import read_record
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
@@ -188,7 +189,7 @@ def test_of_a_link_only_the_link_is_removed(tmp_path, there):
     if there:
         target.mkdir()
     link.symlink_to(target)
-    series._remove(link)
+    remove(link)
     assert not link.is_symlink() and target.exists() == there
 
 
@@ -236,6 +237,13 @@ class TestGoingOn:
         assert run() == ([("01_first", None), ("02_second", None)], "")
         assert run() == ([], "01_first is finished and stays\n02_second is finished and stays\n")
         assert run(restart=True) == ([("01_first", None), ("02_second", None)], "")
+
+    def test_what_is_made_anew_alone_leaves_a_mix_and_says_so(self, run):
+        run()
+        executed, said = run(only=["01"], parameters={"n": 9})
+        assert executed == [("01_first", None)]
+        told = "02_second read another sizes.csv than lies there now: saerec run without --only runs it again\n"
+        assert said == told
 
     def test_a_changed_parameter_is_named_and_what_depends_on_it_runs(self, run):
         run()
@@ -479,6 +487,23 @@ def test_a_damaged_model_hides_neither_an_earlier_error_nor_the_index(unexecuted
         series.run(out=folder, only=["02"])
     assert "the pages are not all written: 'no rmse'\n" in capsys.readouterr().err
     assert "02_second failed" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_table_of_errors_that_was_changed_is_not_told_and_stops_nothing(unexecuted, tmp_path, monkeypatch):
+    def execute(notebook, output, *_):
+        shutil.copy(notebook, output)
+        if notebook.stem == "01_first":
+            (output.parent / "scores.csv").write_text("model,rmse\nsaerec,0.5\n")
+
+    monkeypatch.setattr(series, "_execute", execute)
+    monkeypatch.setattr(series, "ARTEFACTS", {"scores.csv": ("01_first", "errors")})
+    index = series.run(out=tmp_path / "run")
+    assert series.errors(index.parent).to_dict("list") == {"model": ["saerec"], "rmse": [0.5]}
+    assert "0.5000" in index.read_text(encoding="utf-8")
+    (index.parent / "scores.csv").write_text('model,rmse\n"saerec,0.4\n1,2,3')
+    index = series.run(out=index.parent, only=["02"])
+    assert series.errors(index.parent) is None and "There are none yet" in index.read_text(encoding="utf-8")
+    assert "results" not in read_record(index.parent)
 
 
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):

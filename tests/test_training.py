@@ -582,8 +582,10 @@ class TestWhatGoesWrong:
         case.fit(checkpoint_dir=tmp_path, stop_after=4)
         for path in tmp_path.glob("state_*"):
             spoil(path)
-        with pytest.warns(UserWarning, match="going on from what was saved before it"):
+        with pytest.warns(UserWarning) as said:
             model, resumed = case.fit(checkpoint_dir=tmp_path, resume=True)
+        ends = [str(warning.message).partition("; ")[2] for warning in said]
+        assert ends == ["going on from what was saved before it", "training begins anew"]
         assert_same_history(resumed, history)
         assert_same_weights(model.state_dict(), expected.state_dict())
 
