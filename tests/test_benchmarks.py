@@ -77,6 +77,8 @@ def test_new_people(parts):
     errors = benchmark["compare"](train, valid, test, features, 3, n_epochs=5, lr=0.01)
     assert list(errors.index) == ["biases", "item", "user", "both", "mean"] and errors.notna().all(axis=None)
     assert (errors["new"] > 0.9 * errors["trained with"]).all()
+    lead = errors.loc["biases", "new"] - errors["new"]
+    assert (errors["least lead"] < lead).drop("biases").all() and (lead < errors["most lead"]).drop("biases").all()
     known = saerec.RatingMatrix.from_frame(pd.concat([train, valid]))
     kept = test[(known.positions(test["user_id"], test["item_id"])[0] >= 0) & test["item_id"].isin(known.item_ids)]
     kept = kept[kept["user_id"].isin(train["user_id"])]
