@@ -67,6 +67,7 @@ with reasons. Or write the lists of all users to a file, part by part, without r
 examples:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
   saerec recommend --run runs/ml-latest-small --out top10.parquet --min-ratings 20
+  saerec recommend --run runs/ml-latest-small --out three.csv --users 15,259,547 -k 5
 """
 USERS_IN_A_PART = 10_000
 WIDTH = 80  # columns of a terminal
@@ -194,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     whose = recommend.add_mutually_exclusive_group(required=True)
     whose.add_argument("--user", metavar="ID", help="the user's id in the data")
     whose.add_argument("--out", type=Path, metavar="FILE", help="write the lists of all users: .parquet or .csv")
+    recommend.add_argument("--users", metavar="ID,ID,…", help="with --out: of these users alone")
     recommend.add_argument(
         "--min-ratings",
         type=int,
@@ -203,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument(
         "--rank-by", choices=RANKINGS, help="what the best are: liked and likely to be chosen, or one of them"
     )
-    recommend.add_argument("-k", type=int, default=10, help="how many (default: %(default)s)")
+    recommend.add_argument("-k", "--k", type=int, default=10, help="how many (default: %(default)s)")
     recommend.set_defaults(command=_recommend)
 
     page = commands.add_parser(
@@ -333,8 +335,10 @@ def _recommend(options: argparse.Namespace) -> None:
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)
         return
-    if options.min_ratings is not None:
-        raise ValueError("--min-ratings is of the lists of all users: it goes with --out, not with --user")
+    for name in ("min_ratings", "users"):
+        if getattr(options, name) is not None:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is of the lists of all users: it goes with --out, not with --user")
     user = _as_id(options.user, recommender.user_ids)
     with _warnings_in_a_line():
         top = recommender.recommend([user], k=options.k, rank_by=options.rank_by, movies=movies, seen=rated)
@@ -382,7 +386,12 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _recommend_to_all(
     options: argparse.Namespace, recommender: saerec.Recommender, movies: pd.DataFrame, rated: pd.DataFrame
 ) -> None:
-    user_ids = recommender.user_ids[recommender.ratings.user_counts >= (options.min_ratings or 0)]
+    user_ids = recommender.user_ids
+    if options.users is not None:
+        user_ids = pd.Index([_as_id(text.strip(), user_ids) for text in options.users.split(",")]).unique()
+    rows, _ = recommender.ratings.positions(user_ids, [])
+    unknown = rows < 0  # which recommend says
+    user_ids = user_ids[unknown | (recommender.ratings.user_counts[rows] >= (options.min_ratings or 0))]
     if user_ids.empty:
         raise ValueError(f"no user has {options.min_ratings:,} training ratings: lower --min-ratings")
     parts = np.split(user_ids, range(USERS_IN_A_PART, len(user_ids), USERS_IN_A_PART))

@@ -39,12 +39,21 @@ def test_growth(tmp_path, monkeypatch):
     benchmark["draw"](table).savefig(tmp_path / "growth.png")
 
 
-def test_training(capsys):
+def test_training(tmp_path):
     benchmark = runpy.run_path(str(BENCHMARKS / "training.py"))
     ratings = make_ratings(300, 600, 10_000, seed=0)
-    for row in benchmark["ROWS"]:
-        benchmark["measure"](row, ratings)
-    assert [row[2:54].rstrip() for row in capsys.readouterr().out.splitlines()] == list(benchmark["ROWS"])
+    table = pd.DataFrame([benchmark["measure"](row, ratings) for row in benchmark["ROWS"]])
+    assert table["what"].tolist() == list(benchmark["ROWS"]) and (table["seconds"] > 0).all()
+    lines = [benchmark["told"](row) for row in table.to_dict("records")]
+    for line, name in zip(lines, benchmark["ROWS"]):
+        assert line.startswith(f"  {name}") and (" of peak" in line) == ("steps alone" in name)
+    (first, *_), pairs = benchmark["ratios"](table), benchmark["RATIOS"]
+    expected = table["seconds"].iloc[0] / table["seconds"].iloc[1]
+    assert float(first.split()[0]) == pytest.approx(expected, abs=0.06) and len(benchmark["ratios"](table)) == len(
+        pairs
+    )
+    assert len(benchmark["ratios"](table.head(2))) == 1
+    benchmark["draw"](table).savefig(tmp_path / "training.png")
 
 
 def test_tried(parts, capsys):

@@ -80,6 +80,9 @@ def test_the_lists_of_all_users_are_written_part_by_part(run, tmp_path, monkeypa
     counts = saerec.load(run / "model").ratings.user_counts
     assert main([*arguments, "--min-ratings", str(counts.max())]) == 0
     assert f"lists of {(counts == counts.max()).sum()} users" in capsys.readouterr().out
+    assert main([*arguments, "--users", "107, 105,107", "--k", "2"]) == 0
+    lists = pd.read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
+    assert lists[["user_id", "rank"]].to_numpy().tolist() == [[107, 1], [107, 2], [105, 1], [105, 2]]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
@@ -91,6 +94,8 @@ def test_the_lists_of_all_users_are_written_part_by_part(run, tmp_path, monkeypa
         (["--user", "99"], "user 99 was not in the data"),
         (["--user", "anna"], "user 'anna' was not in the data: its user ids are whole numbers, for example 100"),
         (["--user", "105", "--min-ratings", "3"], "--min-ratings is of the lists of all users: it goes with --out"),
+        (["--user", "105", "--users", "107"], "--users is of the lists of all users: it goes with --out"),
+        (["--out", "top10.csv", "--users", "107,99"], "user 99 was not in the data"),
         (["--user", "105", "-k", "0"], "k must be a whole number of at least 1, not 0"),
     ],
 )

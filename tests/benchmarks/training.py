@@ -3,16 +3,18 @@
 Makes the ratings, so nothing needs to be downloaded. The default has the numbers of users, movies and ratings of
 MovieLens 25M and takes a while, most of it for the whole, items as rows::
 
-    python tests/benchmarks/training.py
-    python tests/benchmarks/training.py --users 7000 --items 10000 --ratings 1000000
+    python tests/benchmarks/training.py --out runs/speed
+    python tests/benchmarks/training.py --out runs/speed --users 7000 --items 10000 --ratings 1000000
 
 Each row is measured in a process of its own; "peak" is the most memory that it held, Python and libraries included. An
 epoch is training and the errors that the history shows; "steps alone" leaves those out, as the original's loop does.
 Rows marked * were measured on a share of the users and scaled up to all of them. "of peak": the share of what plain
 matrix products of the same process reach, counting those of the layers alone, six operations for a weight and a row.
+The table, which goes to training.csv and training.png in the folder --out too, ends with the ratios.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -20,11 +22,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
 import saerec
+from saerec import plots
 from saerec.original import train_original
 from saerec.synthetic import make_ratings
 
@@ -35,6 +39,7 @@ SHARE = 0.01  # of the users, for what would take too long
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--users", type=int, default=162_541)
     parser.add_argument("--items", type=int, default=59_047)
     parser.add_argument("--ratings", type=int, default=25_000_095)
@@ -42,8 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         name, file = options.measure
-        measure(name, pd.read_parquet(file))
+        print(json.dumps(measure(name, pd.read_parquet(file))))
         return
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = []
     shapes = {"the original's shape": ORIGINAL, "the whole": (options.users, options.items, options.ratings)}
     if options.ratings < ORIGINAL[2]:
         del shapes["the original's shape"]
@@ -54,18 +61,50 @@ def main() -> None:
             print(f"{shape}: {n_users:,} users × {n_items:,} items, {n_ratings:,} ratings")
             for name, (of_shape, _) in ROWS.items():
                 if of_shape == shape:
-                    command = [sys.executable, __file__, "--measure", name, str(file)]
-                    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+                    command = [sys.executable, __file__, "--out", folder, "--measure", name, str(file)]
+                    measured = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                    rows.append({"shape": shape, **json.loads(measured)})
+                    print(told(rows[-1]), flush=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(options.out / "training.csv", index=False)
+    draw(table).savefig(options.out / "training.png", dpi=150)
+    print("\n".join(ratios(table)))
 
 
-def measure(name: str, ratings: pd.DataFrame) -> None:
-    """Print one row of the table."""
+def measure(name: str, ratings: pd.DataFrame) -> dict:
+    """One row of the table; the share of peak is missing where it is not measured."""
     seconds = ROWS[name][1](ratings)
-    share = ""
-    if isinstance(seconds, tuple):
-        seconds, share = seconds[0], f"   {seconds[1]:.0%} of peak"
+    seconds, share = seconds if isinstance(seconds, tuple) else (seconds, np.nan)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
-    print(f"  {name:52} {seconds:8.1f} s   peak {peak:5.2f} GB{share}", flush=True)
+    return {"what": name, "seconds": seconds, "peak_gb": peak, "share_of_peak": share}
+
+
+def told(row: dict) -> str:
+    """A row of the table in a line."""
+    share = "" if np.isnan(row["share_of_peak"]) else f"   {row['share_of_peak']:.0%} of peak"
+    return f"  {row['what']:52} {row['seconds']:8.2f} s   peak {row['peak_gb']:5.2f} GB{share}"
+
+
+def ratios(table: pd.DataFrame) -> list[str]:
+    """What takes how many times as long as what, of the rows that were measured."""
+    seconds = table.set_index("what")["seconds"]
+    return [
+        f"{seconds[slow] / seconds[fast]:8.1f} times: {slow} / {fast}"
+        for slow, fast in RATIOS
+        if {slow, fast} <= {*seconds.index}
+    ]
+
+
+def draw(table: pd.DataFrame) -> plt.Figure:
+    """A bar for each row, seconds on a logarithmic scale."""
+    plots.use_style()
+    figure, ax = plt.subplots(figsize=(9, 0.4 * len(table) + 1.2), layout="constrained")
+    ax.barh(table["what"], table["seconds"])
+    ax.bar_label(ax.containers[0], labels=table["seconds"].map("{:.1f}".format), padding=3)
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlabel="seconds; * measured on a share of the users and scaled up")
+    ax.margins(x=0.1)
+    return figure
 
 
 def convert_like_the_original(ratings: pd.DataFrame) -> float:
@@ -185,6 +224,14 @@ ROWS = {
     "top 10 of all users": ("the whole", lists_for_all),
     "products and topk alone, for as many *": ("the whole", bare_lists),
 }
+RATIOS = (
+    ("conversion like the original's *", "conversion"),
+    ("epoch of the original *", "epoch, same network, 256 users a step"),
+    ("epoch of the original *", "steps alone, same network, 256 users a step"),
+    ("epoch, users as rows, 200 units, written out *", "epoch, users as rows, 200 units, observed cells"),
+    ("epoch, items as rows, 500 units, observed cells", "epoch, users as rows, 200 units, observed cells"),
+    ("top 10 of all users", "products and topk alone, for as many *"),
+)
 
 
 if __name__ == "__main__":
