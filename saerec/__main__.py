@@ -58,7 +58,7 @@ see. What stops goes on from the last epoch with --resume, in as many processes 
 examples:
   saerec train --dataset ml-25m --out runs/big -p orientation=user -p rank_by=rating
   saerec train --dataset ml-25m --out runs/big --resume
-  torchrun --nproc-per-node 4 -m saerec train --dataset ml-25m --out runs/big -p device=cuda
+  torchrun --nproc-per-node 4 -m saerec -- train --dataset ml-25m --out runs/big -p device=cuda
 """
 
 RECOMMEND_HELP = """Print the top k of a user, from the model of a finished run: what they have not rated, best first,
@@ -68,6 +68,7 @@ examples:
   saerec recommend --run runs/ml-latest-small --user 259 -k 5
   saerec recommend --run runs/ml-latest-small --out top10.parquet --min-ratings 20
   saerec recommend --run runs/ml-latest-small --out three.csv --users 15,259,547 -k 5
+  torchrun --nproc-per-node 4 -m saerec -- recommend --run runs/big --out top10.parquet
 """
 USERS_IN_A_PART = 10_000
 WIDTH = 80  # columns of a terminal
