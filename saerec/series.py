@@ -173,7 +173,7 @@ def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     scores = Path(folder, "scores.csv")
     rmse = pd.read_csv(scores).set_index("model")["rmse"].to_dict() if scores.exists() else {}
     dataset = read_record(folder)["parameters"]["dataset"] if Path(folder, RECORD).exists() else ""
-    movielens = Path(dataset).name.startswith("ml-")
+    movielens = Path(dataset).name.startswith("ml-") and not TABLE.search(dataset)
     return page.write_page(
         path,
         saerec.load(model),
