@@ -21,13 +21,13 @@ from saerec.ratings import RatingMatrix
 # What the original does, why it is wrong, and what mends it. Numbered as in the ledger that the study ends with.
 DEFECTS = {
     "1": ("gradients are never zeroed", "a sum of gradients is the gradient of no loss", "zero_grad=True"),
-    "2": ("weight decay of 0.4", "it dwarfs the gradient of a mean over mostly unrated movies", "weight_decay=0"),
+    "2": ("weight decay of 0.4", "it dwarfs the gradient of a mean over mostly unrated items", "weight_decay=0"),
     "1+2": ("both", "each makes up for the other, so neither can be judged alone", "zero_grad=True, weight_decay=0"),
     "3": ("one user a step", "a network multiplies single rows slowly", "batch_size=64"),
     "4": ("raw ratings, 0 for unrated", "unrated reads as worse than the worst", "BiasBaseline(items=False)"),
     "5": ("epoch chosen on training error", "which says nothing of new ratings", "history['valid_rmse'].idxmin()"),
     "6": ("mean of users' RMSEs, called MSE", "neither, and lower where users have few ratings", "rmse, user_rmse"),
-    "7": ("unseen is what is not in test", "movies seen in training are recommended", "scores[seen] = -np.inf"),
+    "7": ("unseen is what is not in test", "what was seen in training is recommended", "scores[seen] = -np.inf"),
     "8": ("title by position in movies.csv", "columns are numbered otherwise", "lists['item_id'].map(titles)"),
     "9": ("predictions as they come", "nobody can rate beyond the scale", "predicted.clip(*train.scale)"),
     "10": ("titles read as latin-1", "letters beyond ASCII of a file in UTF-8 are garbled", "load_movielens()"),
@@ -37,7 +37,7 @@ DEFECTS = {
     "model": ("no biases, no mask, users as rows", "see notebook 02", "Recommender(refit=False).fit(fit, valid)"),
     "features": (
         "ratings alone",
-        "of a movie with few ratings they say little",
+        "of an item with few ratings they say little",
         "item_features=movie_features(movies)",
     ),
     "refit": ("validation ratings only choose", "the chosen epoch can learn from them too", "refit_on(train)"),

@@ -115,7 +115,7 @@ def _about(ratings: RatingMatrix, rmse: Mapping[str, float], thing: str, n_users
             f"{'.' if mine < plain else ', so they are the better guess here.'}"
         )
     every = f"all {n_users:,}" if n_users == ratings.n_users else f"{n_users:,} of {ratings.n_users:,}, drawn at random"
-    return [text, f"People of the study: {every}."]
+    return [text, f"People of the study: {every}, with the ratings that it has learnt from."]
 
 
 def _titles(item_ids: pd.Index, movies: pd.DataFrame | None) -> list[str]:

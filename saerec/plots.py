@@ -5,6 +5,7 @@ Colours are those of Okabe and Ito's palette, which people with any colour visio
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def _shortened(title: object) -> str:
     return literal(f"{title[:57]}…" if len(title) > 58 else title)
 
 
+def in_markdown(text: object) -> str:
+    """Markdown that shows `text` itself, in a line: a title or an id makes no heading, link, emphasis or HTML."""
+    flat = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    # By numbers, for what sanitises Markdown would see a tag behind a backslash.
+    return re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark[0])};", flat)
+
+
 def show(figure: Figure | Axes, alt: str) -> None:
     """Display a figure in a notebook, with a text for who cannot see it, and close it."""
     from IPython.display import display
@@ -67,13 +75,22 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styl
     return frame.style.hide(axis="index").format(formats, na_rep="", escape="html").set_table_styles(left)
 
 
-def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How often each rating was given: bars, per cent of all ratings; on a fine scale, how often a range of them."""
-    ax = ax or plt.subplots()[1]
+def rating_shares(ratings: pd.DataFrame) -> pd.Series:
+    """How often each rating was given, as a share of all; of more than 50 ratings, how often each of 20 ranges of them.
+
+    Indexed by the rating, or by the middle of the range.
+    """
     share = ratings["rating"].value_counts(normalize=True).sort_index()
     if len(share) > 50:
         counts, edges = np.histogram(ratings["rating"], bins=20)
         share = pd.Series(counts / counts.sum(), index=(edges[:-1] + edges[1:]) / 2)
+    return share
+
+
+def plot_ratings(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How often each rating was given: bars of `rating_shares`."""
+    ax = ax or plt.subplots()[1]
+    share = rating_shares(ratings)
     step = np.diff(share.index).min() if len(share) > 1 else 1.0
     bars = ax.bar(share.index, share, width=0.8 * step)
     if len(share) <= 12:
@@ -112,10 +129,15 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
     return ax
 
 
+def ratings_by_year(ratings: pd.DataFrame) -> pd.Series:
+    """How many ratings were given in each calendar year (UTC)."""
+    return pd.to_datetime(ratings["timestamp"], unit="s").dt.year.value_counts().sort_index()
+
+
 def plot_years(ratings: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Ratings given in each calendar year (UTC): bars."""
+    """Ratings given in each calendar year (UTC): bars of `ratings_by_year`."""
     ax = ax or plt.subplots()[1]
-    years = pd.to_datetime(ratings["timestamp"], unit="s").dt.year.value_counts().sort_index()
+    years = ratings_by_year(ratings)
     ax.bar(years.index, years, color=BLUE)
     ax.xaxis.set_major_locator(FixedLocator(years.index) if len(years) < 3 else MaxNLocator(integer=True))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -145,16 +167,27 @@ def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) -> Axes:
-    """The share of observed cells in blocks of the matrix, users and items sorted by number of ratings."""
-    ax = ax or plt.subplots()[1]
+def density_blocks(matrix: RatingMatrix) -> pd.DataFrame:
+    """The share of observed cells in at most 60 × 60 blocks of a matrix, users and items by number of ratings.
+
+    A row for each block of users, by the rank of the last of them (1 is the most active); a column for each of items.
+    """
     rows, cols, _ = matrix.coordinates()
     by_activity = np.argsort(np.argsort(-matrix.user_counts, kind="stable"))
     by_popularity = np.argsort(np.argsort(-matrix.item_counts, kind="stable"))
-    edges = [np.linspace(0, n, min(n, 60) + 1) for n in matrix.shape]
+    edges = [np.linspace(0, n, min(n, 60) + 1).round().astype(int) for n in matrix.shape]
     observed, *_ = np.histogram2d(by_activity[rows], by_popularity[cols], bins=edges)
     cells = np.outer(np.diff(edges[0]), np.diff(edges[1]))
-    image = ax.pcolormesh(edges[1], edges[0], observed / cells, cmap="cividis", norm=PowerNorm(0.4, 0, 1))
+    users, items = (pd.Index(edge[1:], name=name) for edge, name in zip(edges, ("users", "items")))
+    return pd.DataFrame(observed / cells, users, items)
+
+
+def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) -> Axes:
+    """The share of observed cells in blocks of the matrix, brighter the fuller: see `density_blocks`."""
+    ax = ax or plt.subplots()[1]
+    blocks = density_blocks(matrix)
+    edges = [[0, *ends] for ends in (blocks.columns, blocks.index)]
+    image = ax.pcolormesh(*edges, blocks, cmap="cividis", norm=PowerNorm(0.4, 0, 1))
     ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
     ax.invert_yaxis()
     ax.grid(visible=False)
@@ -297,21 +330,32 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     return ax
 
 
-def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """The predictions for each given rating: boxes (quartiles, whiskers 5-95 %), and where a perfect model would be."""
-    ax = ax or plt.subplots()[1]
+def prediction_quantiles(rating: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """The quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 (columns) of the predictions for each given rating, stars.
+
+    Of more than 12 ratings about ten whole ones stand for those that are nearest to each.
+    """
     rating, predicted = np.asarray(rating), np.asarray(predicted)
     levels = np.unique(rating)
     if len(levels) > 12:
         levels = np.unique(np.round(np.quantile(rating, np.linspace(0, 1, 11))))
-    groups = [predicted[np.abs(levels[:, None] - rating).argmin(axis=0) == i] for i in range(len(levels))]
+    nearest = levels[np.abs(levels[:, None] - rating).argmin(axis=0)]
+    quantiles = pd.Series(predicted, dtype=float).groupby(nearest).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+    return quantiles.unstack().rename_axis("rating")
+
+
+def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """The predictions for each given rating: boxes of `prediction_quantiles`, and where a perfect model would be."""
+    ax = ax or plt.subplots()[1]
+    quantiles = prediction_quantiles(rating, predicted)
+    levels = quantiles.index.to_numpy()
     step = np.diff(levels).min() if len(levels) > 1 else 1.0
     box = {"facecolor": SKY, "edgecolor": BLUE}
-    ax.boxplot(
-        groups,
+    names = ["whislo", "q1", "med", "q3", "whishi"]
+    ax.bxp(
+        quantiles.set_axis(names, axis="columns").to_dict("records"),
         positions=levels,
         widths=0.6 * step,
-        whis=(5, 95),
         showfliers=False,
         patch_artist=True,
         boxprops=box,

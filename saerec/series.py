@@ -216,7 +216,7 @@ def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     scores = _errors(folder, record)
     rmse = {} if scores is None else scores.set_index("model")["rmse"].to_dict()
     dataset = record["parameters"].get("dataset", "")
-    movielens = Path(dataset).name.startswith("ml-")
+    movielens = Path(dataset).name.startswith("ml-") and not TABLE.search(dataset)
     return page.write_page(
         path,
         saerec.load(model),

@@ -305,7 +305,7 @@ def test_of_many_users_some_are_drawn_and_the_page_says_so(make, tmp_path, movie
     paths = [saerec.write_page(tmp_path / f"{i}.html", rec, movielens.movies, n_users=9) for i in range(2)]
     some, every = content_of(paths[0]), content_of(whole)
     assert len(some["users"]["ids"]) == 9 < len(every["users"]["ids"]) == len(rec.user_ids)
-    assert some["about"][1].endswith("9 of 120, drawn at random.") and every["about"][1].endswith("all 120.")
+    assert "9 of 120, drawn at random, with the ratings" in some["about"][1] and "all 120, with" in every["about"][1]
     assert paths[0].read_bytes() == paths[1].read_bytes() and len(paths[0].read_bytes()) < whole.stat().st_size
     assert content_of(saerec.write_page(tmp_path / "0.html", rec, n_users=0))["users"]["ids"] == []
     with pytest.raises(ValueError, match="n_users must not be negative, but is -1"):
@@ -473,7 +473,7 @@ def test_a_run_that_is_not_finished_is_one_line_and_exit_1(run, capsys, missing,
 
 
 def test_only_ratings_of_movielens_are_credited_to_it(run):
-    for dataset, credited in (("data/ml-1m", True), ("shop.csv", False)):
+    for dataset, credited in (("data/ml-1m", True), ("shop.csv", False), ("data/ml-orders.csv.gz", False)):
         (run / "run.json").write_text(json.dumps({"parameters": {"dataset": dataset}}))
         content = content_of(series.write_page(run))
         assert ("Harper" in content["source"]) == credited == ("24 movies" in content["about"][0])
