@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 GREY = "#5F5F5F"
 STYLE = Path(__file__).with_name("saerec.mplstyle")
 SMALL = 9  # points: labels of bars, dots and groups
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of a box: whisker, edge, middle, edge, whisker
 
 
 def use_style() -> None:
@@ -331,7 +332,7 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
 
 
 def prediction_quantiles(rating: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """The quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 (columns) of the predictions for each given rating, stars.
+    """`QUANTILES` (columns) of the predictions for each given rating, stars.
 
     Of more than 12 ratings about ten whole ones stand for those that are nearest to each.
     """
@@ -340,8 +341,8 @@ def prediction_quantiles(rating: np.ndarray, predicted: np.ndarray) -> pd.DataFr
     if len(levels) > 12:
         levels = np.unique(np.round(np.quantile(rating, np.linspace(0, 1, 11))))
     nearest = levels[np.abs(levels[:, None] - rating).argmin(axis=0)]
-    quantiles = pd.Series(predicted, dtype=float).groupby(nearest).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
-    return quantiles.unstack().rename_axis("rating")
+    of_each = pd.Series(predicted, dtype=float).groupby(nearest)
+    return pd.DataFrame({share: of_each.quantile(share) for share in QUANTILES}).rename_axis("rating")
 
 
 def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
