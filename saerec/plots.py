@@ -123,9 +123,8 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
         ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
         ax.axvline(kept, color=RED, linestyle="--")
         label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
-        ax.annotate(
-            label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
-        )
+        at = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "bottom"}  # below the curve
+        ax.annotate(label, (kept, ordered.min()), color=RED, **at)
     ax.set(xlabel=f"{what}, by rank", ylabel="ratings", title=f"The long tail of {what}", xlim=(0.9, None))
     return ax
 
@@ -244,7 +243,7 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.12)
     ax.grid(visible=False, axis="y")
-    ax.set(xlabel=xlabel)
+    ax.set(xlabel=xlabel, title="How far predictions are off")
     return ax
 
 
@@ -265,7 +264,11 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=SMALL)
     ax.margins(x=0.25, y=0.12)
     ax.set_ylim(bottom=0)
-    ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
+    ax.set(
+        xlabel="novelty of a listed item (bits); right is rarer",
+        ylabel="NDCG of the first places; up is better",
+        title="What lists are worth",
+    )
     return ax
 
 
@@ -303,7 +306,11 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
         strip.tick_params(labelleft=False)
         strip.set_facecolor("#F4F4F4")
-    ax.set(xlabel="RMSE (rating points); left is better", ylabel="NDCG of the first ten places; up is better")
+    ax.set(
+        xlabel="RMSE (rating points); left is better",
+        ylabel="NDCG of the first ten places; up is better",
+        title="Errors and lists",
+    )
     return ax
 
 
@@ -327,7 +334,11 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
     ax.legend()
-    ax.set(xlabel=f"{xlabel}; below, the number of test ratings", ylabel="RMSE (rating points)")
+    ax.set(
+        xlabel=f"{xlabel}; below, the number of test ratings",
+        ylabel="RMSE (rating points)",
+        title=f"Error by {xlabel}",
+    )
     return ax
 
 
