@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 GREY = "#5F5F5F"
 STYLE = Path(__file__).with_name("saerec.mplstyle")
 SMALL = 9  # points: labels of bars, dots and groups
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of a box: whisker, edge, middle, edge, whisker
 
 
 def use_style() -> None:
@@ -122,9 +123,8 @@ def plot_long_tail(counts: pd.Series, *, kept: int, what: str, ax: Axes | None =
         ax.axvspan(0.9, kept, color=SKY, alpha=0.2)
         ax.axvline(kept, color=RED, linestyle="--")
         label = f"cut: {kept:,} {what}\n{ordered[:kept].sum() / ordered.sum():.0%} of all ratings"
-        ax.annotate(
-            label, (kept, ordered.max()), xytext=(-6, 0), textcoords="offset points", color=RED, ha="right", va="top"
-        )
+        at = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "bottom"}  # below the curve
+        ax.annotate(label, (kept, ordered.min()), color=RED, **at)
     ax.set(xlabel=f"{what}, by rank", ylabel="ratings", title=f"The long tail of {what}", xlim=(0.9, None))
     return ax
 
@@ -243,7 +243,7 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
     ax.invert_yaxis()
     ax.margins(x=0.12, y=0.12)
     ax.grid(visible=False, axis="y")
-    ax.set(xlabel=xlabel)
+    ax.set(xlabel=xlabel, title="How far predictions are off")
     return ax
 
 
@@ -264,7 +264,11 @@ def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=SMALL)
     ax.margins(x=0.25, y=0.12)
     ax.set_ylim(bottom=0)
-    ax.set(xlabel="novelty of a listed item (bits); right is rarer", ylabel="NDCG of the first places; up is better")
+    ax.set(
+        xlabel="novelty of a listed item (bits); right is rarer",
+        ylabel="NDCG of the first places; up is better",
+        title="What lists are worth",
+    )
     return ax
 
 
@@ -302,7 +306,11 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
         strip.tick_params(labelleft=False)
         strip.set_facecolor("#F4F4F4")
-    ax.set(xlabel="RMSE (rating points); left is better", ylabel="NDCG of the first ten places; up is better")
+    ax.set(
+        xlabel="RMSE (rating points); left is better",
+        ylabel="NDCG of the first ten places; up is better",
+        title="Errors and lists",
+    )
     return ax
 
 
@@ -326,12 +334,16 @@ def plot_error_by(errors: Mapping[str, pd.DataFrame], *, xlabel: str, ax: Axes |
     ax.grid(visible=False, axis="x")
     ax.set_ylim(0, 1.15 * max(frame["rmse"].max() for frame in errors.values()))
     ax.legend()
-    ax.set(xlabel=f"{xlabel}; below, the number of test ratings", ylabel="RMSE (rating points)")
+    ax.set(
+        xlabel=f"{xlabel}; below, the number of test ratings",
+        ylabel="RMSE (rating points)",
+        title=f"Error by {xlabel}",
+    )
     return ax
 
 
 def prediction_quantiles(rating: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """The quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 (columns) of the predictions for each given rating, stars.
+    """`QUANTILES` (columns) of the predictions for each given rating, stars.
 
     Of more than 12 ratings about ten whole ones stand for those that are nearest to each.
     """
@@ -340,8 +352,8 @@ def prediction_quantiles(rating: np.ndarray, predicted: np.ndarray) -> pd.DataFr
     if len(levels) > 12:
         levels = np.unique(np.round(np.quantile(rating, np.linspace(0, 1, 11))))
     nearest = levels[np.abs(levels[:, None] - rating).argmin(axis=0)]
-    quantiles = pd.Series(predicted, dtype=float).groupby(nearest).quantile([0.05, 0.25, 0.5, 0.75, 0.95])
-    return quantiles.unstack().rename_axis("rating")
+    of_each = pd.Series(predicted, dtype=float).groupby(nearest)
+    return pd.DataFrame({share: of_each.quantile(share) for share in QUANTILES}).rename_axis("rating")
 
 
 def plot_predicted(rating: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -141,6 +142,38 @@ def test_test_scores_can_be_had_again_from_the_saved_model(full_run):
     model, test = saerec.load(full_run / "model"), pd.read_parquet(full_run / "test.parquet")
     assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
     assert model.best_epoch == saerec.best_epoch(pd.read_csv(full_run / "history.csv"))
+
+
+@pytest.mark.series
+def test_the_numbers_of_every_picture_are_there(full_run):
+    numbers = pd.read_csv(full_run / "exploration.csv").set_index("figure")
+    raw = pd.read_csv(ROOT / "data/ml-latest-small/ratings.csv")
+    assert numbers.loc["how people rate", "y"].sum() == pytest.approx(1)
+    assert numbers.loc["ratings over the years", "y"].sum() == len(raw)
+    tails = {"the long tail of movies": "movieId", "the long tail of users": "userId"}
+    for figure, column in tails.items():
+        x, y = numbers.loc[figure, ["x", "y"]].astype(int).to_numpy().T
+        assert (np.diff(x, prepend=0) * y).sum() == len(raw) and x[-1] == raw[column].nunique()
+    genres = numbers.loc["genres"].set_index("x")
+    assert genres["y"].idxmax() == "Drama" and genres["value"].between(3, 4).all()
+    maps = {f"map of the table: {when} the cut": n for when, n in (("before", 9_066), ("after", 1_000))}
+    for figure, n_items in maps.items():
+        blocks = numbers.loc[figure].astype(float)
+        assert len(blocks) == 3600 and blocks["x"].max() == n_items and blocks["y"].max() == 671
+        assert blocks["value"].between(0, 1).all() and blocks["value"].iloc[0] == blocks["value"].max()
+    predicted = pd.read_csv(full_run / "predicted.csv", index_col="rating")
+    assert len(predicted) == 10 and (predicted.diff(axis="columns").iloc[:, 1:] > 0).all(axis=None)
+    bars = pd.read_csv(full_run / "error_bars.csv").set_index("by")["half_width"]
+    assert bars.between(0.2, 2).all() and bars.index.value_counts().tolist() == [8, 8]
+    explained, reports = pd.read_csv(full_run / "explained.csv"), pd.read_csv(full_run / "reports.csv")
+    of_whom = reports.set_index(["user_id", "rank"])["item_id"]
+    user, item = explained[["user_id", "explained_item_id"]].drop_duplicates().squeeze()
+    assert of_whom[user, 1] == item and explained["influence"].is_monotonic_decreasing
+    assert pd.read_csv(full_run / "for_you.csv")["rank"].tolist() == list(range(1, 11))
+    epochs = pd.read_csv(full_run / "original_history.csv")
+    ledger = pd.read_csv(full_run / "ledger.csv").set_index("defect")
+    last = epochs[(epochs["variant"] == "original") & (epochs["epoch"] == QUICK["original_epochs"])]
+    assert last["test_rmse"].mean() == pytest.approx(ledger.loc["6", "rmse_before"], abs=1e-6)
 
 
 @pytest.mark.series

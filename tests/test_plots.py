@@ -1,5 +1,6 @@
 """Every picture draws what it was given, labels its axes, and can be drawn on an axes of the caller's."""
 
+from html import unescape
 from itertools import pairwise
 
 import matplotlib
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
+from nbconvert.filters import markdown2html
 
 import saerec
 from saerec import plots
@@ -127,6 +129,31 @@ def test_density_is_the_observed_share_of_each_block():
     (image,) = plots.plot_density(matrix, title="all").collections
     # users 1, 2, 3 by activity, items 10 (3 ratings), 20, 30 by popularity
     np.testing.assert_array_equal(image.get_array(), [[1, 1, 0], [1, 0, 1], [1, 0, 0]])
+
+
+def test_blocks_of_a_map_end_at_whole_users_and_items():
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame(
+        {"user_id": np.repeat(np.arange(67), 61), "item_id": np.tile(np.arange(61), 67), "rating": 1.0}
+    )
+    matrix = saerec.RatingMatrix.from_frame(pairs[rng.random(len(pairs)) < 0.4])
+    blocks = plots.density_blocks(matrix)
+    assert blocks.shape == (60, 60) and (blocks.index[-1], blocks.columns[-1]) == (67, 61)
+    sizes = [np.diff([0, *ends]) for ends in (blocks.index, blocks.columns)]
+    assert set(sizes[0]) == {1, 2} and (blocks * np.outer(*sizes)).sum(axis=None) == pytest.approx(matrix.n_ratings)
+
+
+def test_boxes_are_quantiles_of_the_predictions_for_the_nearest_level():
+    rating, predicted = np.array([1.0, 1, 1, 5]), np.array([1.0, 2, 4, 5])
+    quantiles = plots.prediction_quantiles(rating, predicted)
+    assert list(quantiles.index) == [1, 5] and list(quantiles.columns) == [0.05, 0.25, 0.5, 0.75, 0.95]
+    assert quantiles.loc[1].tolist() == pytest.approx([1.1, 1.5, 2, 3, 3.8]) and set(quantiles.loc[5]) == {5}
+    fine = plots.prediction_quantiles(np.linspace(0, 9.9, 100), np.linspace(0, 9.9, 100))
+    assert list(fine.index) == list(range(11)) and fine.loc[3, 0.5] == pytest.approx(3.05)
+    medians = [
+        line.get_ydata()[0] for line in plots.plot_predicted(rating, predicted).lines if line.get_color() == plots.RED
+    ]
+    assert medians == [2, 5]
 
 
 def test_curves_and_dots_of_one_name_share_a_colour_and_a_legend_entry():
@@ -245,6 +272,13 @@ def test_genres_are_sorted_by_ratings():
     assert [round(float(bar.get_width())) for bar in ax.patches] == [5, 9]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["Noir", "Drama"]
     assert "4.00 ★" in [text.get_text() for text in ax.texts] and ax.get_xlabel()
+
+
+def test_a_title_in_markdown_is_shown_and_makes_nothing_of_itself():
+    hostile = "# [x](http://y.z) *z* _u_ `c` $a$ <b> &amp; \\* 1. | ~s~\n- www.a.b a@b.c"
+    html = markdown2html(plots.in_markdown(hostile)).strip()
+    assert html.startswith("<p>") and html.endswith("</p>") and html.count("<") == 2
+    assert unescape(html[3:-4]) == hostile.replace("\n", " ")
 
 
 def test_table_escapes_text_and_formats_numbers():

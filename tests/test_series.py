@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
-from saerec import exports, series
+from saerec import exports, plots, series
 from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer, remove
 from saerec.movielens import DATA_DIR
@@ -733,6 +734,10 @@ def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     assert not set(zip(top["user_id"], top["item_id"])) & set(zip(shop["who"], shop["what"]))
     assert pd.read_csv(index.parent / "scores.csv", index_col="model").loc["global mean", "rmse"] > 4
     assert not {"genres", "year"} & set(top)
+    numbers = pd.read_csv(index.parent / "exploration.csv")
+    figures = ["how people rate", "the long tail of items", "the long tail of users", "map of the table: all"]
+    assert list(numbers["figure"].unique()) == figures
+    assert (index.parent / "for_you.csv").stat().st_size and len(pd.read_csv(index.parent / "explained.csv"))
     first, fourth = (told(index.parent / f"{name}.ipynb") for name in ("01_exploration", "04_user_report"))
     assert "No genres are known" in first
     assert "22 of 24 rated items have no title in it, for example" in first
@@ -757,6 +762,11 @@ def test_training_parts_are_those_of_the_parameters(movielens):
 def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
     hostile = '### User <img src="x" onerror="alert(1)"> & **<script>alert(2)</script>** ![x](http://x.example/y)'
     cell = new_code_cell("show()", outputs=[new_output("display_data", data={"text/markdown": hostile})])
+    told = f"### User {plots.in_markdown('# [a](http://y.example) *z* <b>')}: 3"
+    cell.outputs.append(new_output("display_data", data={"text/markdown": told}))
+    alt = 'Top of "x" > <img src=y>'
+    picture = new_output("display_data", data={"image/png": "AAAA"}, metadata={"image/png": {"alt": alt}})
+    cell.outputs.append(picture)
     table = pd.DataFrame({"title": ["<b>bold</b>"]}).to_html()
     cell.outputs.append(new_output("display_data", data={"text/html": table}))
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Title"), cell]), tmp_path / "01_a.ipynb")
@@ -765,5 +775,7 @@ def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
     assert "&lt;img src=" in page and "&lt;script&gt;alert(2)" in page and "<strong>" in page
     assert "<img src=" not in page and "<script>alert" not in page
     assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in page and "<h1" in page
+    assert ">User # [a](http://y.example) *z* &lt;b&gt;: 3<" in page and "y.example</a>" not in page
+    assert [image["alt"] for image in BeautifulSoup(page, "html.parser").find_all("img")] == ["x", alt]
     # What Markdown makes of the rest, links that run code and pictures from elsewhere, the browser is told to leave.
     assert "default-src 'none'; img-src data:; style-src" in page.partition("<style>")[0]
