@@ -46,7 +46,10 @@ ARTEFACTS = {
     "ratings.parquet": ("01_exploration", "the ratings that the cut keeps"),
     "movies.parquet": ("01_exploration", "all items: title, genres, year"),
     "sizes.csv": ("01_exploration", "users, items and ratings before and after the cut"),
-    "exploration.csv": ("01_exploration", "the numbers of its pictures: x, y and what else is written or coloured"),
+    "exploration.csv": (
+        "01_exploration",
+        "the numbers of its pictures: x, y, and value, what else is written or coloured",
+    ),
     "train.parquet": ("02_training", "training ratings"),
     "valid.parquet": ("02_training", "validation ratings"),
     "test.parquet": ("02_training", "test ratings"),

@@ -376,6 +376,11 @@ CONTRASTS = """() => {
 }"""
 
 
+SIGNS = """() => [...document.body.querySelectorAll("*")]
+  .filter(one => one.scrollWidth > one.clientWidth && getComputedStyle(one).overflowX === "auto")
+  .map(one => getComputedStyle(one).backgroundImage)"""  # of what can be scrolled: that there is more is shaded
+
+
 @pytest.fixture
 def pages(tmp_path):
     """The index of a run, and an executed notebook with every kind of output, wide tables and failures among them."""
@@ -414,6 +419,8 @@ def test_the_pages_of_a_run_stand_out_and_fit_a_phone(browser, pages, scheme):
         contrasts = tab.evaluate(CONTRASTS)
         assert len(contrasts) > 15 and min(contrasts) >= 4.5, path
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
+        shades = tab.evaluate(SIGNS)
+        assert shades and all(shade.count("linear-gradient") == 4 for shade in shades), path
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark != "rgb(255, 255, 255)") == (scheme == "dark")
     context.close()
