@@ -81,10 +81,10 @@ class SAE(nn.Module):
         A cell enters the first layer as one term of a sum, so it is taken from the sum and nothing before is repeated.
         """
         first, *later = self.hidden
-        code = enter(first, x, features)[rows] - first.weight.T[cols] * values[:, None]  # (N, H)
+        code = without(first, enter(first, x, features), rows, cols, values)
         for layer in later:
             code = layer(code)
-        return (code * self.output.weight[cols]).sum(dim=1) + self.output.bias[cols]
+        return (code * self.output.weight.index_select(0, cols)).sum(dim=1) + self.output.bias[cols]
 
 
 class TwoEncoderSAE(nn.Module):
@@ -159,9 +159,8 @@ class TwoEncoderSAE(nn.Module):
         """
         first_user, *later_user = self.users
         first_item, *later_item = self.items
-        value = values[:, None]
-        user = enter(first_user, users)[rows] - first_user.weight.T[cols] * value  # (N, H)
-        item = enter(first_item, items, features)[cols] - first_item.weight.T[positions[rows]] * value  # (N, H)
+        user = without(first_user, enter(first_user, users), rows, cols, values)
+        item = without(first_item, enter(first_item, items, features), cols, positions[rows], values)
         for layers in zip(later_user, later_item):
             user, item = (layer(code) for layer, code in zip(layers, (user, item)))
         return (user @ self.mixing * item).sum(dim=1) / len(self.mixing) ** 0.5 + self.bias
@@ -176,6 +175,16 @@ class TwoEncoderSAE(nn.Module):
         model.output.weight.copy_(self.output_weights(items, features))
         model.output.bias.fill_(self.bias.item())
         return model
+
+
+def without(layer: nn.Linear, entered: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:
+    """What enters the units of a first layer from rows that each lack one cell: (N, H), of what `enter` gave, (B, H).
+
+    Cell n, of the row rows[n], stood in column cols[n] and held values[n].
+    """
+    # index_select copies whole rows, which takes an eighth of the time of indexing a transposed matrix.
+    weights = layer.weight.T.contiguous().index_select(0, cols)
+    return entered.index_select(0, rows) - weights * values[:, None]
 
 
 def enter(layer: nn.Linear, x: Tensor, features: Tensor | None = None) -> Tensor:

@@ -36,6 +36,7 @@ SPARSE_BELOW = 0.05  # observed share of all cells
 EXPLODED = 1e6  # mean squared error of a batch, units: 200 times the length of the scale, from where none comes back
 DEAD = 1e-6  # units; what the network says of a column differs by less from row to row
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
+ROWS_AT_ONCE, CELLS_AT_ONCE = 1024, 2**24  # to measure errors by, if batches are smaller and rows not too long
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 LAST_BATCH = "it diverged in the last batch: try a lower lr or more weight_decay"
@@ -273,8 +274,8 @@ class TwoSidedRatings(RatingRows):
         return model.as_sae(self._items(self._deviations + self.mask_weight), self._col_features)
 
     def _items(self, values: Tensor) -> Tensor:
-        """The columns as rows: (I, U), CSR where that can be."""
-        write = self._columns.dense if self.device == "mps" else self._columns.csr
+        """The columns as rows: (I, U)."""
+        write = self._columns.csr if self.sparse else self._columns.dense
         return write(values[self._order], self.ratings.n_users)
 
 
@@ -375,7 +376,7 @@ def fit(
         Go on from the last whole checkpoint, if there is one; the result is, to the bit, that of a run that was never
         interrupted.
     progress : bool
-        Show a progress bar on stderr.
+        Show a progress bar on stderr. It also says whether batches are sparse, of observed cells alone, or dense.
 
     Returns
     -------
@@ -450,8 +451,10 @@ def fit(
             if not resume:
                 checkpoints.clear()
         loss = distributed.with_summed_gradients(Loss(model, data, input_dropout))
-        bar = tqdm(total=last_epoch, initial=done, unit="epoch", disable=not progress or distributed.rank() > 0)
-        with bar, threads_for(model, batch_size):
+        hidden = not progress or distributed.rank() > 0
+        kind_of_batch = "sparse batches" if data.sparse else "dense batches"
+        bar = tqdm(total=last_epoch, initial=done, unit="epoch", desc=kind_of_batch, disable=hidden)
+        with bar, threads_for(model, train.n_items if kind is TwoSidedRatings else batch_size):
             for epoch in range(done + 1, last_epoch + 1):
                 if patience and best and epoch - 1 - best[0] >= patience:
                     break
@@ -568,8 +571,11 @@ def _evaluate(
     whether the network says the same of every row."""
     model.eval()
     ratings = data.ratings
-    starts = distributed.share(np.arange(0, ratings.n_users, batch_size))
-    blocks = [(start, min(start + batch_size, ratings.n_users)) for start in starts.tolist()]
+    # More rows than in a step, for a TwoEncoderSAE reads all columns each time; yet some for each process.
+    n_rows = max(batch_size, min(ROWS_AT_ONCE, CELLS_AT_ONCE // ratings.n_items))
+    n_rows = min(n_rows, -(-ratings.n_users // distributed.size()))
+    starts = distributed.share(np.arange(0, ratings.n_users, n_rows))
+    blocks = [(start, min(start + n_rows, ratings.n_users)) for start in starts.tolist()]
     every = -(-ratings.n_ratings // N_LEFT_OUT)
     apart = max(1, min(every // 16, 8))  # of many ratings those of some rows are enough, which saves reading the others
     some = np.arange(0, ratings.n_users, apart)
@@ -612,14 +618,14 @@ def _is_dead(cols: np.ndarray, outputs: np.ndarray) -> bool:
 
 
 @contextmanager
-def threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
-    """One torch thread, while the steps are too little work to share.
+def threads_for(model: nn.Module, n_rows: int) -> Iterator[None]:
+    """One torch thread, while the steps, in which a layer reads `n_rows` at most, are too little work to share.
 
     There a second thread gains little; and where others use the cores too, the threads wait for each other most of the
     time. On any number of cores the bits are the same.
     """
     n_threads = torch.get_num_threads()
-    operations = 2 * batch_size * max(parameter.numel() for parameter in model.parameters())  # of the largest layer
+    operations = 2 * n_rows * max(parameter.numel() for parameter in model.parameters())  # of the largest layer
     if operations < WORK_TO_SHARE:
         torch.set_num_threads(1)
     try:

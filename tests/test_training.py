@@ -348,6 +348,12 @@ class TestSparse:
         assert RatingRows(case.train, None).sparse
 
     @pytest.mark.parametrize("sparse", [False, True])
+    def test_the_progress_bar_says_which_it_is(self, case, capsys, sparse):
+        case.fit(sparse=sparse, n_epochs=1, progress=True)
+        said = capsys.readouterr().err
+        assert ("sparse batches" in said, "dense batches" in said) == (sparse, not sparse)
+
+    @pytest.mark.parametrize("sparse", [False, True])
     def test_a_step_follows_the_masked_squared_error(self, case, sparse):
         model, rows = new_model(case.train.n_items), np.arange(case.train.n_users)
         data = RatingRows(case.train, case.baseline, sparse=sparse)
@@ -374,6 +380,7 @@ class TestInFiles:
 
     def test_nothing_asks_for_all_of_them_at_once(self, case, monkeypatch):
         monkeypatch.setattr(saerec.ratings, "BLOCK", 20)
+        monkeypatch.setattr(saerec.training, "ROWS_AT_ONCE", 4)
         coordinates, most = RatingMatrix.coordinates, []
 
         def watched(matrix, *block):
@@ -384,6 +391,19 @@ class TestInFiles:
         monkeypatch.setattr(RatingMatrix, "coordinates", watched)
         case.fit(sparse=True, baseline=BiasBaseline().fit(case.train), batch_size=4)
         assert 0 < max(most) < case.train.n_ratings / 3
+
+    def test_errors_measured_on_more_rows_at_once_are_the_same(self, case, monkeypatch):
+        found, sizes = [], []
+        monkeypatch.setattr(
+            RatingMatrix,
+            "coordinates",
+            lambda matrix, *block, of=RatingMatrix.coordinates: sizes.append(block) or of(matrix, *block),
+        )
+        for n in (4, 16):
+            monkeypatch.setattr(saerec.training, "ROWS_AT_ONCE", n)
+            found.append(case.fit(batch_size=4)[1].drop(columns="seconds"))
+            assert (0, n) in sizes
+        np.testing.assert_allclose(*found, rtol=1e-6)
 
     def test_biases_of_some_rows_at_a_time_are_those_of_all(self, case, monkeypatch):
         monkeypatch.setattr(saerec.ratings, "BLOCK", 20)
@@ -419,11 +439,12 @@ class TestDevices:
         assert_same_history(other, history)
 
     def test_what_two_encoders_read_can_be_written_out(self, case):
-        data = TwoSidedRatings(case.train, case.baseline)
         values = torch.arange(1.0, case.train.n_ratings + 1)
-        sparse = data._items(values)
-        data.device = "mps"  # which has no CSR
-        assert torch.equal(data._items(values), sparse.to_dense())
+        dense, sparse = (
+            TwoSidedRatings(case.train, case.baseline, sparse=kind)._items(values) for kind in (False, True)
+        )
+        assert dense.layout == torch.strided and sparse.layout == torch.sparse_csr
+        assert torch.equal(dense, sparse.to_dense())
 
 
 class TestBestEpoch:
