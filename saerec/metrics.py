@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saerec.ratings import RatingMatrix
-from saerec.validation import EmptyDataError, MissingIdError
+from saerec.validation import EmptyDataError, MissingIdError, UnknownIdError
 
 
 def masked_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, int]:
@@ -108,12 +108,25 @@ def list_scores(lists: pd.DataFrame, held_out: pd.DataFrame, ratings: RatingMatr
         ndcg and recall of the first k places; coverage, the share of all items that stand in a list; popularity, the
         mean number of ratings of a listed item; and novelty, in bits, the mean of -log2 of the share of users who
         rated it (Zhou et al., PNAS 2010), an item without ratings counting as one with one.
+
+    Raises
+    ------
+    EmptyDataError
+        Nothing held out was liked.
+    UnknownIdError
+        A list holds an item that `ratings` lacks.
     """
     relevant = held_out[held_out["rating"] >= ratings.liked_from]
     if relevant.empty:
         raise EmptyDataError(f"no held-out rating is at least {ratings.liked_from:g}: there is nothing to find")
     first = lists[lists["rank"] <= k]
-    counts = ratings.item_counts[ratings.item_ids.get_indexer(first["item_id"])]
+    cols = ratings.item_ids.get_indexer(first["item_id"])
+    if (cols < 0).any():
+        unknown = first["item_id"][cols < 0].tolist()[0]
+        raise UnknownIdError(
+            f"a list holds item {unknown!r}, which is not among the {ratings.n_items:,} of the ratings"
+        )
+    counts = ratings.item_counts[cols]
     return {
         "ndcg": ndcg(lists, relevant, k),
         "recall": recall(lists, relevant, k),

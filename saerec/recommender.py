@@ -462,11 +462,13 @@ class Recommender:
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
         predicted = self.baseline.predict(rows, cols)
         known = np.flatnonzero((rows >= 0) & (cols >= 0))
-        users, position = np.unique(rows[known], return_inverse=True)
+        known = known[np.argsort(rows[known], kind="stable")]  # user after user
+        users, first = np.unique(rows[known], return_index=True)
+        ends = np.append(first, len(known))
         for start in range(0, len(users), USERS_AT_A_TIME):
-            scores = self._predictor.scores(users[start : start + USERS_AT_A_TIME])
-            here = (position >= start) & (position < start + USERS_AT_A_TIME)
-            predicted[known[here]] = scores[position[here] - start, cols[known[here]]]
+            chunk = users[start : start + USERS_AT_A_TIME]
+            pairs = known[ends[start] : ends[start + len(chunk)]]
+            predicted[pairs] = self._predictor.scores(chunk)[np.searchsorted(chunk, rows[pairs]), cols[pairs]]
         predicted = predicted.clip(*self.scale)
         if timestamps is None or self.drift is None:
             return predicted

@@ -36,7 +36,8 @@ SPARSE_BELOW = 0.05  # observed share of all cells
 EXPLODED = 1e6  # mean squared error of a batch, units: 200 times the length of the scale, from where none comes back
 DEAD = 1e-6  # units; what the network says of a column differs by less from row to row
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
-ROWS_AT_ONCE, CELLS_AT_ONCE = 1024, 2**24  # to measure errors by, if batches are smaller and rows not too long
+ROWS_AT_ONCE = 1024  # to measure errors by, if batches are smaller and rows not too long
+CELLS_AT_ONCE = 2**24  # that are written out for it, and of all columns of a TwoEncoderSAE
 N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 LAST_BATCH = "it diverged in the last batch: try a lower lr or more weight_decay"
@@ -274,8 +275,9 @@ class TwoSidedRatings(RatingRows):
         return model.as_sae(self._items(self._deviations + self.mask_weight), self._col_features)
 
     def _items(self, values: Tensor) -> Tensor:
-        """The columns as rows: (I, U)."""
-        write = self._columns.csr if self.sparse else self._columns.dense
+        """The columns as rows: (I, U), CSR where few cells are observed or a table written out would be large."""
+        large = self.ratings.n_users * self.ratings.n_items > CELLS_AT_ONCE and self.device != "mps"
+        write = self._columns.csr if self.sparse or large else self._columns.dense
         return write(values[self._order], self.ratings.n_users)
 
 

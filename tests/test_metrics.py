@@ -6,7 +6,7 @@ from sklearn.metrics import ndcg_score
 
 import saerec
 from saerec import RatingMatrix, error_by, mae, masked_squared_error, metrics, rmse, user_rmse
-from saerec.validation import EmptyDataError
+from saerec.validation import EmptyDataError, UnknownIdError
 
 RATING = np.array([4.0, 2.0, 1.0, 5.0])
 PREDICTED = np.array([3.0, 2.0, 4.0, 5.0])  # errors −1, 0, 3, 0
@@ -169,6 +169,13 @@ class TestLists:
         assert first["coverage"] == 2 / 4 and first["popularity"] == 1
         both_places = lists.assign(item_id=[11, 10, 11])  # the second place, of an item rated twice, does not count
         assert saerec.list_scores(both_places, held_out * [1, 1, times], ratings, k=1)["coverage"] == 1 / 4
+
+    def test_a_list_of_something_unknown_is_an_error(self):
+        ratings = RatingMatrix.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [10, 11], "rating": [1.0, 5.0]}))
+        held_out = pd.DataFrame({"user_id": [1], "item_id": [11], "rating": [5.0]})
+        lists = pd.DataFrame({"user_id": [1, 1], "rank": [1, 2], "item_id": [11, 12]})
+        with pytest.raises(UnknownIdError, match="a list holds item 12, which is not among the 2 of the ratings"):
+            saerec.list_scores(lists, held_out, ratings)
 
     def test_nothing_liked_is_an_error(self):
         ratings = RatingMatrix.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": [1.0, 5.0]}))

@@ -48,6 +48,18 @@ def test_what_is_fixed_is_not_tried(parts):
     assert sorted(map(str, tried["settings"])) == sorted(["{}", "{'input_dropout': 0.2}", "{'input_dropout': 0.5}"])
 
 
+def test_what_two_encoders_cannot_have_is_not_tried(parts, monkeypatch):
+    train, valid, _ = parts
+    monkeypatch.setattr(selection, "VALUES", {"orientation": ("both", "mean", "user")})
+    tried = saerec.tune(train, valid, hidden_dims=(5, 4), rank_by="popularity", refit=True, **QUICK)
+    assert sorted(map(str, tried["settings"])) == ["{'orientation': 'user'}", "{}"]
+    monkeypatch.setattr(selection, "VALUES", {"hidden_dims": ((5, 4), (6,))})
+    tried = saerec.tune(train, valid, orientation="both", **QUICK)
+    assert sorted(map(str, tried["settings"])) == ["{'hidden_dims': (6,)}", "{}"]
+    with pytest.raises(ValueError, match="'both' takes one hidden layer"):
+        saerec.tune(train, valid, orientation="both", hidden_dims=(5, 4), **QUICK)
+
+
 def some_features(train):
     return pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
 

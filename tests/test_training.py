@@ -438,13 +438,16 @@ class TestDevices:
         (_, history), (_, other) = case.fit(), case.fit(device="auto")
         assert_same_history(other, history)
 
-    def test_what_two_encoders_read_can_be_written_out(self, case):
+    def test_what_two_encoders_read_is_written_out_unless_it_is_large(self, case, monkeypatch):
         values = torch.arange(1.0, case.train.n_ratings + 1)
         dense, sparse = (
             TwoSidedRatings(case.train, case.baseline, sparse=kind)._items(values) for kind in (False, True)
         )
         assert dense.layout == torch.strided and sparse.layout == torch.sparse_csr
         assert torch.equal(dense, sparse.to_dense())
+        monkeypatch.setattr(saerec.training, "CELLS_AT_ONCE", case.train.n_users * case.train.n_items - 1)
+        data = TwoSidedRatings(case.train, case.baseline, sparse=False)
+        assert torch.equal(data._items(values).to_dense(), dense) and data._items(values).layout == torch.sparse_csr
 
 
 class TestBestEpoch:

@@ -219,7 +219,7 @@ ROWS = {
     "epoch, users as rows, 200 units, observed cells": ("the whole", lambda ratings: epoch(ratings, batch_size=2048)),
     "epoch, items as rows, 500 units, observed cells": (
         "the whole",
-        lambda ratings: epoch(ratings, hidden_dims=(500,), transposed=True, batch_size=1024),
+        lambda ratings: epoch(ratings, hidden_dims=(500,), transposed=True, batch_size=2048),
     ),
     "top 10 of all users": ("the whole", lists_for_all),
     "products and topk alone, for as many *": ("the whole", bare_lists),
