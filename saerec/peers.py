@@ -172,18 +172,19 @@ def most_popular(train, valid, *, seed=0) -> Fitted:
     return _fitted(ratings, lambda: np.tile(ratings.item_counts, (ratings.n_users, 1)), stars=False)
 
 
-def ease(train, valid, *, seed=0, penalty=500.0) -> Fitted:
+def ease(train, valid, *, seed=0, penalty=500.0, reads="liked") -> Fitted:
     """EASE^R: what somebody likes from all else they like, by ridge regression without a diagonal.
 
-    In closed form: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, eq. 8.
+    In closed form: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, eq. 8. It reads 1 for what
+    was "liked", as there, or the "stars" of all that was rated.
     """
     ratings = _matrix(train, valid)
-    liked = _liked(ratings)
-    gram = (liked.T @ liked).toarray().astype(np.float64)  # (I, I)
+    read = {"liked": _liked, "stars": _stars}[reads](ratings)
+    gram = (read.T @ read).toarray().astype(np.float64)  # (I, I)
     inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    return _fitted(ratings, lambda: liked @ weights, stars=False)
+    return _fitted(ratings, lambda: read @ weights, stars=False)
 
 
 def surprise_svd(train, valid, *, seed=0, **settings) -> Fitted:
@@ -349,3 +350,10 @@ def _liked(ratings: RatingMatrix) -> sparse.csr_array:
     liked = values >= ratings.liked_from
     ones = np.ones(liked.sum(), dtype=np.float32)
     return sparse.csr_array((ones, (rows[liked], cols[liked])), shape=ratings.shape)
+
+
+def _stars(ratings: RatingMatrix) -> sparse.csr_array:
+    """The ratings, the lowest as half a unit, times what makes the mean of their squares 1: (U, I) float32."""
+    stars = ratings.csr.copy()
+    stars.data += np.float32(ratings.unit / 2 - ratings.scale[0])
+    return stars / np.float32(np.sqrt(np.mean(np.square(stars.data))))
