@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from saerec.distributed import choose_device
-from saerec.model import SAE
+from saerec.model import SAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
-from saerec.training import epoch_seed, optimizer_and_schedule, threads_for
+from saerec.training import Cells, cells_of, epoch_seed, optimizer_and_schedule, reads_observed_cells, threads_for
 
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
 
@@ -29,7 +29,9 @@ class ChoiceModel:
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the rated items.
     n_epochs, batch_size, lr, weight_decay, seed, device
-        As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small. Among
+        As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small; of the
+        batch size, if left out, 64 users or, where that is more, a hundredth of them. Rows are read as
+        `saerec.training.RatingRows` reads them; what is written is always written out, for all items compete. Among
         several processes each fits the whole.
 
     Attributes
@@ -46,7 +48,7 @@ class ChoiceModel:
         dropout: float = 0.3,
         input_dropout: float = 0.5,
         n_epochs: int = 40,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         lr: float = 2e-3,
         weight_decay: float = 0.5,
         seed: int = 0,
@@ -72,21 +74,24 @@ class ChoiceModel:
             with torch.no_grad():  # training starts at the items' popularity
                 model.output.bias.copy_(torch.from_numpy(np.log1p(ratings.item_counts)))
             model.to(choose_device(self.device))
-            n_steps = self.n_epochs * -(-len(rows) // self.batch_size)
+            if self._reads_observed_cells():
+                store_by_column(model)
+            batch_size = self.batch_size or max(64, len(rows) // 100)
+            n_steps = self.n_epochs * -(-len(rows) // batch_size)
             optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
             model.train()
-            with threads_for(model, self.batch_size):
+            with threads_for(model, batch_size):
                 for epoch in range(1, self.n_epochs + 1):
                     torch.manual_seed(epoch_seed(self.seed, epoch))
                     order = rows[torch.randperm(len(rows)).numpy()]
-                    for start in range(0, len(order), self.batch_size):
-                        chosen = self._chosen(order[start : start + self.batch_size])
-                        x = nn.functional.dropout(_scaled(chosen), self.input_dropout)
-                        log_chance = torch.log_softmax(model(x), dim=1)  # (B, I)
+                    for start in range(0, len(order), batch_size):
+                        cells = self._cells(order[start : start + batch_size])
+                        log_chance = torch.log_softmax(self._output(model, cells, self.input_dropout), dim=1)
                         optimizer.zero_grad()
-                        (-(log_chance * chosen).sum() / chosen.sum()).backward()
+                        (-log_chance[cells.rows, cells.cols].mean()).backward()
                         optimizer.step()
                         scheduler.step()
+        store_by_row(model)
         self.model = model
         return self
 
@@ -99,24 +104,30 @@ class ChoiceModel:
 
         Among the items that they have not rated; -inf for the others.
         """
-        return self._predict(self._chosen(rows))
+        return self._predict(self._cells(rows))
 
     def new_user_log_chances(self, cols: np.ndarray) -> np.ndarray:
         """The same for somebody who has rated the items at `cols`: (I,) float32."""
-        chosen = torch.zeros(1, self.ratings.n_items, device=choose_device(self.device))
-        chosen[0, cols] = 1
-        return self._predict(chosen)[0]
+        cells = Cells(torch.tensor([0, len(cols)]), torch.from_numpy(np.sort(cols).astype(np.int64)))
+        return self._predict(cells.to(choose_device(self.device)))[0]
 
     @torch.no_grad()
-    def _predict(self, chosen: Tensor) -> np.ndarray:
+    def _predict(self, cells: Cells) -> np.ndarray:
         self.model.eval()
-        output = self.model(_scaled(chosen)).masked_fill(chosen > 0, -torch.inf)
+        output = self._output(self.model, cells)
+        output[cells.rows, cells.cols] = -torch.inf
         return torch.log_softmax(output, dim=1).cpu().numpy()
 
-    def _chosen(self, rows: np.ndarray) -> Tensor:
-        """1 where rated: (B, I) float32."""
-        return torch.from_numpy(self.ratings.dense(rows)[1]).to(choose_device(self.device), torch.float32)
+    def _cells(self, rows: np.ndarray) -> Cells:
+        """What these users rated."""
+        return cells_of(self.ratings, rows)[0].to(choose_device(self.device))
 
+    def _output(self, model: SAE, cells: Cells, input_dropout: float = 0.0) -> Tensor:
+        """What the network writes for users who rated these: (B, I)."""
+        values = (INPUT_LENGTH / cells.starts.diff().sqrt())[cells.rows]
+        write = cells.csr if self._reads_observed_cells() else cells.dense
+        x = write(nn.functional.dropout(values, input_dropout), self.ratings.n_items)
+        return model.output(model.code(x))
 
-def _scaled(chosen: Tensor) -> Tensor:
-    return INPUT_LENGTH * nn.functional.normalize(chosen, dim=1)
+    def _reads_observed_cells(self) -> bool:
+        return reads_observed_cells(self.ratings.density, None, choose_device(self.device))

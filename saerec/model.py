@@ -71,8 +71,8 @@ class SAE(nn.Module):
         code = self.hidden(x)  # (B, n_items + n_features) -> (B, H)
         return self.output(code)  # (B, H) -> (B, n_items)
 
-    def code(self, x: Tensor, features: Tensor) -> Tensor:
-        """The last hidden layer: (B, H), from rows (B, n_items), dense or CSR, and features (B, n_features)."""
+    def code(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """The last hidden layer: (B, H), from rows (B, n_items), dense or CSR, and features (B, n_features), if any."""
         return self.hidden[1:](enter(self.hidden[0], x, features))
 
     def leave_one_out(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:

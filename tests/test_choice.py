@@ -24,6 +24,15 @@ def fitted(circles) -> ChoiceModel:
     return ChoiceModel().fit(RatingMatrix.from_frame(circles))
 
 
+def test_observed_cells_alone_give_the_same(circles, fitted, monkeypatch):
+    monkeypatch.setattr("saerec.training.SPARSE_BELOW", 1.0)
+    sparse = ChoiceModel().fit(fitted.ratings)
+    rows, cols = np.arange(60), fitted.ratings.csr[[7]].indices
+    np.testing.assert_allclose(sparse.log_chances(rows), fitted.log_chances(rows), atol=1e-3)
+    np.testing.assert_allclose(sparse.new_user_log_chances(cols), fitted.new_user_log_chances(cols), atol=1e-3)
+    assert all(parameter.is_contiguous() for parameter in sparse.model.parameters())
+
+
 def test_people_choose_what_their_circle_chooses(fitted):
     log_chances = fitted.log_chances(np.arange(60))
     own = np.arange(32) // 16 == np.arange(60)[:, None] % 2

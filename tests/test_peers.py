@@ -64,16 +64,22 @@ def test_the_same_seed_gives_the_same_bits(name, parts):
     pd.testing.assert_frame_equal(*lists)
 
 
-def test_ease_is_a_ridge_regression_of_each_column_on_the_others(tastes):
+@pytest.mark.parametrize("reads", ["liked", "stars"])
+def test_ease_is_a_ridge_regression_of_each_column_on_the_others(tastes, reads):
     penalty, matrix = 20.0, saerec.RatingMatrix.from_frame(tastes)
     lowest, highest = matrix.scale
-    x = (matrix.csr.toarray() >= lowest + (highest - lowest) * 7 / 9).astype(float)
+    x = matrix.csr.toarray().astype(float)
+    assert (lowest, highest) == (0.5, 5)
+    if reads == "liked":
+        x = (x >= lowest + (highest - lowest) * 7 / 9).astype(float)
+    else:
+        x /= np.sqrt(np.mean(x[x > 0] ** 2))
     scores = np.zeros(x.shape)
     for col in range(matrix.n_items):
         others = np.delete(x, col, axis=1)
         scores[:, col] = Ridge(alpha=penalty, fit_intercept=False).fit(others, x[:, col]).predict(others)
     scores[matrix.dense(np.arange(matrix.n_users))[1]] = -np.inf
-    lists = peers.ease(tastes, None, penalty=penalty).recommend(3)
+    lists = peers.ease(tastes, None, penalty=penalty, reads=reads).recommend(3)
     listed = scores[matrix.positions(lists["user_id"], lists["item_id"])].reshape(-1, 3)
     np.testing.assert_allclose(listed, -np.sort(-scores, axis=1)[:, :3], atol=1e-6)  # by score: some are equal
     assert len(np.unique(listed)) > 60
