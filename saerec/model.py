@@ -7,6 +7,27 @@ import torch
 from torch import Tensor, nn
 
 
+class RowDropout(nn.Dropout):
+    """Dropout of rows that may be a part of a larger batch, the other rows of which are elsewhere.
+
+    `part` says where they stand in it, and how many rows it has: (places, n). It is drawn for all n, so what is hidden
+    of a row does not depend on who has the others.
+    """
+
+    part: tuple[Tensor, int] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of nn.Dropout: (B, H)."""
+        if self.part is None or not self.training:
+            return super().forward(x)
+        return drop(x, self.p, *self.part)
+
+
+def drop(x: Tensor, p: float, places: Tensor, n: int) -> Tensor:
+    """Dropout of what stands at `places` among n of its kind: see `RowDropout`."""
+    return x * nn.functional.dropout(x.new_ones(n, *x.shape[1:]), p)[places]
+
+
 class SAE(nn.Module):
     """A stacked autoencoder n-H1-…-Hm-n with a linear output: (200, 100, 200) in the original study, (500,) in AutoRec.
 
@@ -54,7 +75,7 @@ class SAE(nn.Module):
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(dims):
             layers += [nn.Linear(n_in, n_out), activation()]
-        self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.hidden = nn.Sequential(*layers, RowDropout(dropout))
         self.output = nn.Linear(dims[-1], n_items)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
@@ -65,6 +86,11 @@ class SAE(nn.Module):
     def first_layers(self) -> list[nn.Linear]:
         """What reads the rows."""
         return [self.hidden[0]]
+
+    @property
+    def row_dropout(self) -> RowDropout:
+        """What hides parts of the rows' codes."""
+        return self.hidden[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstructed rows: (B, n_items) float32 from (B, n_items + n_features) float32."""
@@ -129,6 +155,11 @@ class TwoEncoderSAE(nn.Module):
     def first_layers(self) -> list[nn.Linear]:
         """What reads the rows, and what reads the columns."""
         return [self.users[0], self.items[0]]
+
+    @property
+    def row_dropout(self) -> RowDropout:
+        """What hides parts of the rows' codes."""
+        return self.users[-1]
 
     def forward(self, users: Tensor, items: Tensor, features: Tensor) -> Tensor:
         """The outputs (B, I), from users' rows, (B, I), all items' rows, (I, U), dense or CSR, and their features."""

@@ -28,7 +28,7 @@ from saerec.baselines import BiasBaseline
 from saerec.checkpoints import Checkpoints
 from saerec.distributed import choose_device
 from saerec.files import one_writer
-from saerec.model import SAE, TwoEncoderSAE, store_by_column, store_by_row
+from saerec.model import SAE, TwoEncoderSAE, drop, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
@@ -78,6 +78,16 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which rows and cells some are among those of a larger batch, which several processes share."""
+
+    rows: Tensor  # (B,) int64
+    n_rows: int
+    cells: Tensor  # (N,) int64
+    n_cells: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """A few rows of a rating matrix: what is observed, and what else the network reads."""
 
@@ -86,6 +96,7 @@ class Batch:
     features: Tensor  # (B, F) float32
     rows: np.ndarray | None = None  # (B,); positions in the matrix, None for somebody new
     stored: Tensor | None = None  # (N,) int64; positions among all ratings of the matrix
+    part: Part | None = None  # of what is trained on together, None if these are all rows of it
 
 
 class RatingRows:
@@ -157,13 +168,20 @@ class RatingRows:
             stars *= rated & (self.ratings.item_counts[cols] > 0)
         return stars
 
-    def batch(self, rows: np.ndarray) -> Batch:
-        """The rows at these positions."""
+    def batch(self, rows: np.ndarray, places: np.ndarray | None = None) -> Batch:
+        """The rows at these positions; or of these rows, which several processes share, those at some places."""
+        part = None
+        if places is not None and len(places) < len(rows):
+            counts = self.ratings.user_counts[rows]
+            cells = ranges((np.cumsum(counts) - counts)[places], counts[places])
+            on_device = (torch.from_numpy(each).to(self.device) for each in (places, cells))
+            part = Part(next(on_device), len(rows), next(on_device), counts.sum())
+            rows = rows[places]
         cells, stored = cells_of(self.ratings, rows)
         values = self.ratings.csr.data[stored.numpy()]
         deviations = self.deviations(np.repeat(rows, self.ratings.user_counts[rows]), cells.cols.numpy(), values)
         features = torch.from_numpy(self.features[rows]).to(self.device)
-        return Batch(cells.to(self.device), deviations, features, rows, stored.to(self.device))
+        return Batch(cells.to(self.device), deviations, features, rows, stored.to(self.device), part)
 
     def sample(self, rows: np.ndarray, every: int) -> tuple[Batch, Tensor]:
         """Of these rows every so many-th rating, the first included: the rows it takes, and places among theirs."""
@@ -180,9 +198,13 @@ class RatingRows:
 
         Of a cell that dropout hides rating and mask go together.
         """
-        values = nn.functional.dropout(batch.deviations + self.mask_weight, input_dropout)
-        code = model.code(self._rows(batch, values), nn.functional.dropout(batch.features, input_dropout))
-        return code, model.output.weight, model.output.bias
+        values, features = batch.deviations + self.mask_weight, batch.features
+        if batch.part is None:
+            values, features = (nn.functional.dropout(each, input_dropout) for each in (values, features))
+        else:
+            values = drop(values, input_dropout, batch.part.cells, batch.part.n_cells)
+            features = drop(features, input_dropout, batch.part.rows, batch.part.n_rows)
+        return model.code(self._rows(batch, values), features), model.output.weight, model.output.bias
 
     def outputs(self, model: nn.Module, batch: Batch, *places: Cells, input_dropout: float = 0.0) -> list[Tensor]:
         """What the network writes in some cells of the batch: for each of `places` (N,) float32, units."""
@@ -290,11 +312,16 @@ def reads_observed_cells(density: float, sparse: bool | None, device: str) -> bo
 
 def cells_of(ratings: RatingMatrix, rows: np.ndarray) -> tuple[Cells, Tensor]:
     """The observed cells of some rows, and where among all ratings each is stored, (N,) int64."""
-    ends = np.cumsum(ratings.user_counts[rows])
-    starts = np.concatenate([[0], ends])
-    stored = np.repeat(ratings.csr.indptr[rows] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+    starts = np.concatenate([[0], np.cumsum(ratings.user_counts[rows])])
+    stored = ranges(ratings.csr.indptr[rows], ratings.user_counts[rows])
     cols = ratings.csr.indices[stored].astype(np.int64, copy=False)
     return Cells(torch.from_numpy(starts), torch.from_numpy(cols)), torch.from_numpy(stored)
+
+
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers from each start on, as many as its length, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 def fit(
@@ -334,9 +361,9 @@ def fit(
     kept of an epoch. Training itself goes on without it.
 
     Among the processes of ``torchrun`` (`saerec.distributed.processes`) the rows of each batch are shared out, and the
-    gradient is that of the whole batch. But for rounding, without dropout, the result does not depend on their number;
-    with dropout each process draws for its own rows, so for each number it is another. The first process writes the
-    checkpoints, and all go on from them, which may be fewer or more than before.
+    gradient is that of the whole batch. What dropout hides is drawn for all of it by each of them, so but for rounding
+    the result does not depend on their number. The first process writes the checkpoints, and all go on from them, which
+    may be fewer or more than before.
 
     Parameters
     ----------
@@ -527,9 +554,10 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.data, self.input_dropout = model, data, input_dropout
 
-    def forward(self, rows: np.ndarray) -> Tensor:
-        """Of the rows at these positions: (), units²."""
-        batch = self.data.batch(rows)
+    def forward(self, rows: np.ndarray, places: np.ndarray) -> Tensor:
+        """Of the rows that stand at some places among those at these positions, which make a batch: (), units²."""
+        batch = self.data.batch(rows, places)
+        self.model.row_dropout.part = batch.part and (batch.part.rows, batch.part.n_rows)
         (written,) = self.data.outputs(self.model, batch, batch.cells, input_dropout=self.input_dropout)
         return (written - batch.deviations).square().mean()  # in units: AdamW's eps is as small on any scale
 
@@ -543,16 +571,14 @@ def _train_epoch(
     batch_size: int,
 ) -> None:
     loss_of.train()
-    order = rows[torch.randperm(len(rows)).numpy()]  # the same in every process
-    if distributed.rank():
-        torch.manual_seed(torch.initial_seed() + distributed.rank())  # what each hides is not
+    order = rows[torch.randperm(len(rows)).numpy()]  # the same in every process, as all that is drawn
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        own = distributed.share(batch)
+        own = distributed.share(np.arange(len(batch)))
         # The gradients' mean over the processes is the batch's, if each counts as its cells do. Who has no row takes
         # one for nothing, for all must come.
-        weight = distributed.size() * counts[own].sum() / counts[batch].sum()
-        loss = loss_of(own if len(own) else batch[:1]) * weight
+        weight = distributed.size() * counts[batch[own]].sum() / counts[batch].sum()
+        loss = loss_of(batch, own if len(own) else np.arange(1)) * weight
         (error,) = distributed.total(loss.item() / distributed.size())
         if not error < EXPLODED:
             raise DivergedError(

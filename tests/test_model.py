@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from saerec import SAE, TwoEncoderSAE
+from saerec.model import RowDropout
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def test_layers_have_the_sizes_asked_for(options, dims):
     model = SAE(30, **options)
     layers = linear_layers(model)
     assert [layer.in_features for layer in layers] + [layers[-1].out_features] == dims
-    assert [type(layer) for layer in model.hidden] == [nn.Linear, nn.Sigmoid] * (len(dims) - 2) + [nn.Dropout]
+    assert [type(layer) for layer in model.hidden] == [nn.Linear, nn.Sigmoid] * (len(dims) - 2) + [RowDropout]
     assert model(torch.zeros(3, 30)).shape == (3, 30)
 
 
