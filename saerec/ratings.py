@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from saerec.files import save_atomically
+from saerec.files import save_atomically, sha256_of
 from saerec.validation import (
     DataError,
     IdTypeError,
@@ -26,6 +26,7 @@ from saerec.validation import (
 
 BLOCK = 2**22  # ratings that are worked on at a time
 CSR_PARTS = ("data", "indices", "indptr")
+MANIFEST = "matrix.json"  # of a matrix in files: which they are, and their checksums
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +178,20 @@ class RatingMatrix:
         return list(pairwise(np.unique([0, *ends, self.n_users]).tolist()))
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write ``data.npy``, ``indices.npy``, ``indptr.npy`` and the ids to `folder`, which is made if need be."""
+        """Write ``data.npy``, ``indices.npy``, ``indptr.npy`` and the ids to `folder`, which is made if need be.
+
+        Last ``matrix.json``, without which the others are of a `save` that was interrupted.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in CSR_PARTS:
-            save_atomically(folder / f"{name}.npy", partial(_save_array, array=getattr(self.csr, name)))
-        for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
-            text = json.dumps(ids.tolist(), ensure_ascii=False)
-            save_atomically(folder / f"{name}.json", partial(Path.write_text, data=text, encoding="utf-8"))
+        (folder / MANIFEST).unlink(missing_ok=True)
+        contents = {f"{name}.npy": partial(_save_array, array=getattr(self.csr, name)) for name in CSR_PARTS}
+        for name, ids in (("user_ids.json", self.user_ids), ("item_ids.json", self.item_ids)):
+            contents[name] = partial(_save_json, value=ids.tolist())
+        for name, save in contents.items():
+            save_atomically(folder / name, save)
+        manifest = {"format": 1, "files": {name: sha256_of(folder / name) for name in contents}}
+        save_atomically(folder / MANIFEST, partial(_save_json, value=manifest))
 
     @classmethod
     def open(cls, folder: str | os.PathLike, *, mmap: bool = True) -> "RatingMatrix":
@@ -201,15 +208,24 @@ class RatingMatrix:
         ------
         FileNotFoundError
         DataError
-            The files do not fit together.
+            A file is not as it was written, or they make no matrix. All are read once to see it.
         """
         folder = Path(folder)
-        names = ("user_ids", "item_ids")
+        if not (folder / MANIFEST).is_file():
+            raise FileNotFoundError(
+                f"no matrix in {folder}: {MANIFEST}, which RatingMatrix.save writes last, is missing"
+            )
         try:
-            parts = [np.load(folder / f"{part}.npy", mmap_mode="r" if mmap else None) for part in CSR_PARTS]
-            ids = [pd.Index(json.loads((folder / f"{name}.json").read_text("utf-8"))) for name in names]
-            return cls(sparse.csr_array(tuple(parts), shape=tuple(map(len, ids))), *ids)
-        except ValueError as error:
+            files = dict(json.loads((folder / MANIFEST).read_text("utf-8"))["files"])
+            names = [*(f"{part}.npy" for part in CSR_PARTS), "user_ids.json", "item_ids.json"]
+            changed = [name for name in names if files.get(name) != sha256_of(folder / name)]
+            if changed:
+                raise ValueError(f"{changed[0]} is not as it was written")
+            options = {"mmap_mode": "r" if mmap else None, "allow_pickle": False}
+            parts = [np.load(folder / name, **options) for name in names[:3]]
+            ids = [id_index(name, json.loads((folder / name).read_text("utf-8"))) for name in names[3:]]
+            return cls(checked_csr("the matrix", parts, tuple(map(len, ids))), *ids)
+        except (ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError) as error:
             raise DataError(f"{folder} holds no ratings that saerec wrote: {error}") from error
 
     def dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -231,6 +247,51 @@ class RatingMatrix:
 def _save_array(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:  # given a path, numpy would add .npy
         np.save(file, array)
+
+
+def _save_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def checked_csr(name: str, parts: Iterable[np.ndarray], shape: tuple[int, int]) -> sparse.csr_array:
+    """A matrix of parts from a file, in the order of `CSR_PARTS`: canonical and within its shape, or a ValueError.
+
+    Arrays larger than memory are read bit by bit.
+    """
+    data, indices, indptr = parts
+    for part, array in zip(CSR_PARTS, (data, indices, indptr)):
+        _require(array.ndim == 1, f"{name}.{part} is no list of numbers")
+    _require(data.dtype == np.float32 and len(data) > 0, f"{name}.data holds no float32 numbers")
+    _require(bool(np.isfinite([data.min(), data.max()]).all()), f"{name}.data holds NaN or infinite numbers")
+    for part, array in (("indices", indices), ("indptr", indptr)):
+        _require(array.dtype in (np.int32, np.int64), f"{name}.{part} is of type {array.dtype}")
+    _require(
+        len(indptr) == shape[0] + 1
+        and indptr[0] == 0
+        and indptr[-1] == len(data) == len(indices)
+        and bool((np.diff(indptr) >= 0).all()),
+        f"{name}.indptr does not divide {len(data):,} ratings among {shape[0]:,} users",
+    )
+    _require(indices.min() >= 0 and indices.max() < shape[1], f"{name}.indices points outside {shape[1]:,} items")
+    csr = sparse.csr_array((data, indices, indptr), shape=shape)
+    _require(csr.has_canonical_format, f"{name}.indices has items twice or out of order")
+    return csr
+
+
+def id_index(name: str, ids: object, kinds: tuple[type, ...] = (str, int)) -> pd.Index:
+    """Ids from a file, a list of text or of whole numbers, each once; a ValueError if they are something else."""
+    fine = isinstance(ids, list) and any(all(type(each) is kind for each in ids) for kind in kinds)
+    _require(
+        fine, f"{name} is no list of {' or of '.join({str: 'text', int: 'whole numbers'}[kind] for kind in kinds)}"
+    )
+    index = pd.Index(ids)
+    _require(len(index) > 0 and index.is_unique, f"{name} holds an id twice, or none")
+    return index
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)
 
 
 def _positions(ids: pd.Series, known: Iterable | None) -> tuple[np.ndarray, pd.Index]:

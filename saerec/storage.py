@@ -17,14 +17,13 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from scipy import sparse
 from torch import Tensor
 
 from saerec.baselines import BiasBaseline
 from saerec.drift import LATEST, UserDrift
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
-from saerec.ratings import CSR_PARTS, RatingMatrix
+from saerec.ratings import CSR_PARTS, RatingMatrix, checked_csr, id_index
 
 FORMAT = 3  # of what is written; 2 had no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
@@ -205,7 +204,8 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
     for name in ("ratings", "seen"):
         if f"{name}.data" in tensors or name == "ratings":
             parts = [tensors.pop(f"{name}.{part}") for part in CSR_PARTS]
-            matrices[name] = RatingMatrix(_csr(name, parts, (len(user_ids), len(item_ids))), user_ids, item_ids)
+            csr = checked_csr(name, [part.numpy() for part in parts], (len(user_ids), len(item_ids)))
+            matrices[name] = RatingMatrix(csr, user_ids, item_ids)
     parameters, best_epochs = dict(description["parameters"]), dict(description["best_epochs"])
     baseline = BiasBaseline(shrinkage=parameters["shrinkage"])
     baseline.mean = float(description["mean"])
@@ -279,38 +279,13 @@ def _array(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
     return tensor.numpy()
 
 
-def _csr(name: str, parts: list[Tensor], shape: tuple[int, int]) -> sparse.csr_array:
-    """A matrix of parts from a file: canonical, and within its shape, or an error."""
-    data, indices, indptr = parts
-    for part, tensor in zip(CSR_PARTS, parts):
-        _require(tensor.ndim == 1, f"{name}.{part} is no list of numbers")
-    _require(data.dtype == torch.float32 and len(data) > 0, f"{name}.data holds no float32 numbers")
-    for part, tensor in (("indices", indices), ("indptr", indptr)):
-        _require(tensor.dtype in (torch.int32, torch.int64), f"{name}.{part} is of type {tensor.dtype}")
-    _require(
-        len(indptr) == shape[0] + 1
-        and indptr[0] == 0
-        and indptr[-1] == len(data) == len(indices)
-        and bool((indptr.diff() >= 0).all()),
-        f"{name}.indptr does not divide {len(data):,} ratings among {shape[0]:,} users",
-    )
-    _require(bool(((indices >= 0) & (indices < shape[1])).all()), f"{name}.indices points outside {shape[1]:,} items")
-    csr = sparse.csr_array((data.numpy(), indices.numpy(), indptr.numpy()), shape=shape)
-    _require(csr.has_canonical_format, f"{name}.indices has items twice or out of order")
-    return csr
-
-
 def _ids(name: str, tensors: dict[str, Tensor]) -> pd.Index:
     """The ids of that name, taken out of the tensors."""
     if f"{name}.text" in tensors:
-        ids = json.loads(tensors.pop(f"{name}.text").numpy().tobytes())
-        _require(isinstance(ids, list) and all(isinstance(each, str) for each in ids), f"{name} holds no list of text")
-    else:
-        ids = tensors.pop(name).numpy()
-        _require(ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer), f"{name} is of type {ids.dtype}")
-    index = pd.Index(ids)
-    _require(len(index) > 0 and index.is_unique, f"{name} holds an id twice, or none")
-    return index
+        return id_index(name, json.loads(tensors.pop(f"{name}.text").numpy().tobytes()), (str,))
+    ids = tensors.pop(name).numpy()
+    _require(ids.ndim == 1 and np.issubdtype(ids.dtype, np.integer), f"{name} is of type {ids.dtype}")
+    return id_index(name, ids.tolist()).astype(ids.dtype)
 
 
 def fits(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:

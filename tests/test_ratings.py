@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 import saerec.ratings
 from saerec import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
+from saerec.files import sha256_of
 from saerec.validation import DataError, IdTypeError
 
 
@@ -146,6 +149,58 @@ class TestFiles:
         RatingMatrix.from_frame(tastes).save(tmp_path)
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:60])
         with pytest.raises(DataError, match=f"{tmp_path.name} holds no ratings that saerec wrote"):
+            RatingMatrix.open(tmp_path)
+
+    def test_what_an_interrupted_save_left_is_no_matrix(self, tastes, tmp_path, monkeypatch):
+        matrix = RatingMatrix.from_frame(tastes)
+        matrix.save(tmp_path)
+        save, saved = saerec.ratings.save_atomically, []
+
+        def interrupted(path, how):
+            if len(saved) == 2:
+                raise KeyboardInterrupt
+            saved.append(save(path, how))
+
+        monkeypatch.setattr(saerec.ratings, "save_atomically", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            RatingMatrix(matrix.csr * 2, matrix.user_ids, matrix.item_ids).save(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"no matrix in .*: matrix\.json, .* is missing"):
+            RatingMatrix.open(tmp_path)
+
+    @pytest.mark.parametrize("again", [False, True], ids=["altered", "with checksums to match"])
+    @pytest.mark.parametrize(
+        ("name", "spoil", "why"),
+        [
+            ("indices.npy", lambda a: np.where(np.arange(len(a)) == 5, 10**9, a).astype(np.int32), "points outside"),
+            ("indices.npy", lambda a: np.where(np.arange(len(a)) == 5, -1, a).astype(np.int32), "points outside"),
+            ("indices.npy", lambda a: a[::-1].copy(), "out of order"),
+            ("indptr.npy", lambda a: a[::-1].copy(), "does not divide"),
+            ("data.npy", lambda a: np.full_like(a, np.nan), "NaN"),
+            ("data.npy", lambda a: a.astype(object), "Python objects"),
+            ("item_ids.json", lambda ids: {}, "no list of text or of whole numbers"),
+            ("item_ids.json", lambda ids: [ids[0], *ids[:-1]], "an id twice"),
+            ("item_ids.json", lambda ids: [True, *ids[1:]], "no list of text or of whole numbers"),
+        ],
+    )
+    def test_spoiled_files_are_refused(self, tastes, tmp_path, name, spoil, why, again):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        path = tmp_path / name
+        if path.suffix == ".npy":
+            np.save(path, spoil(np.load(path)), allow_pickle=True)
+        else:
+            path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
+        if again:
+            manifest = json.loads((tmp_path / "matrix.json").read_text())
+            manifest["files"][name] = sha256_of(path)
+            (tmp_path / "matrix.json").write_text(json.dumps(manifest))
+        with pytest.raises(DataError, match=why if again else f"{name} is not as it was written"):
+            RatingMatrix.open(tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', "[" * 100_000])
+    def test_a_spoiled_manifest_is_refused(self, tastes, tmp_path, text):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        (tmp_path / "matrix.json").write_text(text)
+        with pytest.raises(DataError, match="holds no ratings that saerec wrote"):
             RatingMatrix.open(tmp_path)
 
     @pytest.mark.parametrize("block", [1, 17, 10_000])

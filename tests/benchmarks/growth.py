@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 
 import saerec
 from saerec import plots
@@ -92,14 +93,13 @@ def make(n_users: int, n_items: int, n_ratings: int, folder: Path) -> dict[str, 
             (rng.integers(1, 11, new.sum()) / 2).astype(np.float32).tofile(data)
             starts.extend((n_stored + np.cumsum(np.bincount(rows[new], minlength=len(some)))).tolist())
             n_stored = starts[-1]
-    index = np.int32 if n_stored < 2**31 else np.int64
-    for name, dtype in (("indices", np.int32), ("data", np.float32)):
-        raw = np.memmap(folder / f"{name}.raw", dtype=dtype, mode="r")
-        np.save(folder / f"{name}.npy", raw.astype(index) if name == "indices" and index is np.int64 else raw)
+    values, cols = (
+        np.memmap(folder / f"{name}.raw", dtype, "r") for name, dtype in (("data", "f4"), ("indices", "i4"))
+    )
+    csr = sparse.csr_array((values, cols, np.array(starts, dtype=cols.dtype)), shape=(n_users, n_items))
+    saerec.RatingMatrix(csr, pd.RangeIndex(n_users), pd.RangeIndex(n_items)).save(folder)
+    for name in ("data", "indices"):
         (folder / f"{name}.raw").unlink()
-    np.save(folder / "indptr.npy", np.array(starts, dtype=index))
-    for name, n in (("user_ids", n_users), ("item_ids", n_items)):
-        (folder / f"{name}.json").write_text(json.dumps(list(range(n))))
     return {"users": n_users, "items": n_items, "ratings": n_stored}
 
 
