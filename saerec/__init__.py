@@ -36,6 +36,8 @@ Modules, each importing only from those above it:
 - `series`: runs the notebooks (papermill); imported on its own
 """
 
+__version__ = "0.1.0"  # first, for files say which version wrote them
+
 from saerec.baselines import BiasBaseline, fit_baselines
 from saerec.choice import ChoiceModel
 from saerec.drift import UserDrift
@@ -66,8 +68,6 @@ from saerec.storage import DamagedFileError
 from saerec.tables import write_table
 from saerec.training import DivergedError, best_epoch, fit
 from saerec.validation import DataError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SAE",

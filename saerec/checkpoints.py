@@ -30,6 +30,17 @@ def check_keep(keep: str | int) -> str | int:
     return keep
 
 
+def room_for(n_bytes: int, n_epochs: int, keep: str | int) -> int:
+    """The bytes on disk of the checkpoints of a network of that size, while so many epochs are trained, at most."""
+    n_weights = keep + 2 if isinstance(keep, int) else {"all": n_epochs, "best": 2}[keep]
+    return n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs))
+
+
+def size_of(model: nn.Module) -> int:
+    """The bytes of its weights."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
 class Checkpoints:
     """The folder of a training.
 
@@ -67,12 +78,10 @@ class Checkpoints:
         ------
         NoSpaceError
         """
-        n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        n_weights = self.keep + 2 if isinstance(self.keep, int) else {"all": n_epochs, "best": 2}[self.keep]
         advice = "choose another folder, a smaller model" + (" or keep='best'" if self.keep != "best" else "")
         going = [*self._files("state"), *(self._files("epoch") if fresh else [])]
         there = sum(path.stat().st_size for path in going)
-        check_space(self.directory, n_bytes * (4 * (N_STATES + 1) + min(n_weights, n_epochs)) - there, advice)
+        check_space(self.directory, room_for(size_of(model), n_epochs, self.keep) - there, advice)
 
     def save(
         self,

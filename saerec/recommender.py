@@ -14,9 +14,11 @@ from scipy import sparse
 
 from saerec import metrics, training
 from saerec.baselines import BiasBaseline
+from saerec.checkpoints import check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
 from saerec.drift import UserDrift, seconds_of
+from saerec.files import check_space
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.lists import USERS_AT_A_TIME, best_items
 from saerec.model import SAE, TwoEncoderSAE
@@ -215,6 +217,9 @@ class Recommender:
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
+        if checkpoint_dir is not None and not resume:
+            refit = self.refit and valid is not None
+            self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), refit)
         models, histories = {}, {}
         for layout in LAYOUTS[self.orientation]:
             options = {"keep": keep, "resume": resume, "progress": progress}
@@ -232,6 +237,20 @@ class Recommender:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
         return self
+
+    def _check_space(
+        self, folder: Path, ratings: RatingMatrix, item_features: pd.DataFrame | None, keep: str | int, refit: bool
+    ) -> None:
+        """Raise unless the disk has room for the checkpoints of all trainings, in place of those that are there."""
+        needs = 0
+        for layout in LAYOUTS[self.orientation]:
+            with torch.device("meta"):  # sizes without memory
+                n_bytes = size_of(self._network(layout, ratings, item_features))
+            n_epochs = self._setting(layout, "n_epochs")
+            needs += room_for(n_bytes, n_epochs, keep) + refit * room_for(n_bytes, n_epochs, "best")
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        check_space(folder, needs - there, "choose another folder, a smaller model or keep='best'")
 
     def _folder(self, checkpoint_dir: str | os.PathLike | None, layout: str) -> Path | None:
         """Where the training of a layout keeps its checkpoints."""
@@ -317,19 +336,10 @@ class Recommender:
         item_features: pd.DataFrame | None,
         **options,
     ) -> tuple[SAE, pd.DataFrame]:
-        n_features = 0 if item_features is None else item_features.shape[1]
         features = self._features(ratings, item_features)
-        hidden_dims = self._setting(layout, "hidden_dims")
-        # A tenth of the usual output weights: training starts at the biases.
-        shape = {"dropout": self.dropout, "output_gain": 0.1, "n_features": n_features}
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            if layout == "both":
-                if len(hidden_dims) != 1:
-                    raise ValueError(f"orientation {self.orientation!r} takes one hidden layer, not {hidden_dims}")
-                model = TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
-            else:
-                model = SAE(ratings.n_users if layout == "item" else ratings.n_items, hidden_dims, **shape)
+            model = self._network(layout, ratings, item_features)
         by_item = layout == "item"
         n_rows = ratings.n_items if by_item else ratings.n_users
         batch_size = self._setting(layout, "batch_size")
@@ -356,6 +366,18 @@ class Recommender:
             options = {"mask_weight": self.mask_weight, "features": features, "device": self.device}
             model = training.TwoSidedRatings(ratings, baseline, **options).as_sae(model)
         return model, history
+
+    def _network(self, layout: str, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE | TwoEncoderSAE:
+        """That of a layout, untrained."""
+        n_features = 0 if item_features is None else item_features.shape[1]
+        hidden_dims = self._setting(layout, "hidden_dims")
+        # A tenth of the usual output weights: training starts at the biases.
+        shape = {"dropout": self.dropout, "output_gain": 0.1, "n_features": n_features}
+        if layout != "both":
+            return SAE(ratings.n_users if layout == "item" else ratings.n_items, hidden_dims, **shape)
+        if len(hidden_dims) != 1:
+            raise ValueError(f"orientation {self.orientation!r} takes one hidden layer, not {hidden_dims}")
+        return TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
 
     def _setting(self, layout: str, name: str):
         given = getattr(self, name)

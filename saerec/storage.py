@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from saerec import __version__
 from saerec.baselines import BiasBaseline
 from saerec.drift import LATEST, UserDrift
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix, checked_csr, id_index
+from saerec.validation import shortened
 
 FORMAT = 3  # of what is written; 2 had no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
@@ -55,7 +57,9 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], descript
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     text = json.dumps(
-        {"kind": kind, "format": FORMAT, **description}, ensure_ascii=False, default=lambda value: value.tolist()
+        {"kind": kind, "format": FORMAT, "saerec": __version__, **description},
+        ensure_ascii=False,
+        default=lambda value: value.tolist(),
     )
     metadata = {"saerec": f"{_checksum(text, tensors)} {text}"}  # one entry: several come in any order
     try:
@@ -75,6 +79,8 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     NewerFileError
         It was written by a newer saerec.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DamagedFileError(f"{path} is no file")  # but a pipe, say, that would keep us waiting
     with path.open("rb") as file:
         start = file.read(8)
     length = int.from_bytes(start, "little")
@@ -90,7 +96,11 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     except NONSENSE as error:  # not for want of memory: a file that does not fit is whole
         raise DamagedFileError(f"{path} is damaged or of something else ({type(error).__name__}: {error})") from error
     if written_as > FORMAT:
-        raise NewerFileError(f"{path} was written by a newer saerec (format {written_as}, here {FORMAT}): upgrade it")
+        by = shortened(str(description.get("saerec", "of an unknown version")))
+        here = f"{__version__}, here, reads up to {FORMAT}"
+        raise NewerFileError(
+            f"{path} was written by a newer saerec, {by} (format {written_as}; {here}): that one, or a later, reads it"
+        )
     if _checksum(text, tensors) != checksum:
         raise DamagedFileError(f"{path} is damaged: its contents do not fit its checksum")
     if found != kind:

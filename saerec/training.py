@@ -34,7 +34,8 @@ from saerec.ratings import RatingMatrix
 WORK_TO_SHARE = 1e8  # floating-point operations of a matrix product
 SPARSE_BELOW = 0.05  # observed share of all cells
 EXPLODED = 1e6  # mean squared error of a batch, units: 200 times the length of the scale, from where none comes back
-DEAD = 1e-6  # units; what the network says of a column differs by less from row to row
+HARMFUL = 1.2  # times the training error of the baseline alone: with steps of a fitting size none is larger
+DEAD = 1e-6  # units; what the network says of a column differs by less from row to row, or of a row by column
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
 ROWS_AT_ONCE = 1024  # to measure errors by, if batches are smaller and rows not too long
 CELLS_AT_ONCE = 2**24  # that are written out for it, and of all columns of a TwoEncoderSAE
@@ -425,7 +426,8 @@ def fit(
     Warns
     -----
     UserWarning
-        A checkpoint is damaged; or the network says the same of every row.
+        A checkpoint is damaged; the network says the same of every row, or of every column; or errors on the training
+        ratings are larger than without it.
     """
     settings = {
         "n_epochs": n_epochs,
@@ -466,7 +468,7 @@ def fit(
     )
     checkpoints = None if checkpoint_dir is None else Checkpoints(Path(checkpoint_dir), settings, keep)
     last_epoch = stop_after or n_epochs
-    dead = False  # once is enough to say it
+    troubled = False  # once is enough to say it
     done, history, best = 0, [], None  # best: the best epoch so far, and its weights
     writes = checkpoints is not None and distributed.rank() == 0
     with one_writer(checkpoints.directory, alone=True) if writes else nullcontext():
@@ -497,14 +499,21 @@ def fit(
                         raise DivergedError(LAST_BATCH)
                     weights, errors = None, {}
                     if epoch == last_epoch or not last_alone:
-                        train_rmse, valid_rmse, unseen_error, is_dead = _evaluate(model, data, valid, batch_size)
-                        if is_dead and not dead:
-                            warnings.warn(
-                                f"after epoch {epoch} the network says the same of every row, so it has learnt nothing "
-                                "from them: try less weight_decay, or another lr",
-                                stacklevel=2,
+                        train_rmse, valid_rmse, unseen_error, same_of = _evaluate(model, data, valid, batch_size)
+                        trouble = ""
+                        if same_of:
+                            trouble = (
+                                f"the network says the same of every {same_of}, so it has learnt nothing from them: "
+                                "try less weight_decay, or another lr"
                             )
-                        dead |= is_dead
+                        elif baseline is not None and train_rmse > HARMFUL * baseline.spread:
+                            trouble = (
+                                f"the error on the training ratings is {train_rmse:.3g}, and {baseline.spread:.3g} "
+                                "without the network: try a lower lr, or more weight_decay"
+                            )
+                        if trouble and not troubled:
+                            warnings.warn(f"after epoch {epoch} {trouble}", stacklevel=2)
+                        troubled |= bool(trouble)
                         errors = {"train_rmse": train_rmse, "valid_rmse": valid_rmse}
                         history.append({"epoch": epoch, **errors, "seconds": time.perf_counter() - start})
                         is_best = best_epoch(pd.DataFrame(history)) == epoch
@@ -594,9 +603,9 @@ def _train_epoch(
 @torch.no_grad()
 def _evaluate(
     model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int
-) -> tuple[float, float, float, bool]:
+) -> tuple[float, float, float, str]:
     """RMSE of the training and of the validation ratings; the mean leave-one-out error (rating - output, units); and
-    whether the network says the same of every row."""
+    of what the network says the same, "row" or "column", if it does."""
     model.eval()
     ratings = data.ratings
     # More rows than in a step, for a TwoEncoderSAE reads all columns each time; yet some for each process.
@@ -629,20 +638,21 @@ def _evaluate(
             cells = matrix.coordinates(*block)
             squared_errors[i] += data.squared_error(*cells, outputs + np.float32(unseen_error))
             if i == 0 and n_looked_at < N_LOOKED_AT:
-                looked_at.append((cells[1], outputs))
+                looked_at.append((*cells[:2], outputs))
                 n_looked_at += len(outputs)
-    is_dead = bool(looked_at) and _is_dead(*map(np.concatenate, zip(*looked_at)))
+    rows, cols, outputs = map(np.concatenate, zip(*looked_at)) if looked_at else np.zeros((3, 0), dtype=int)
+    same_of = "row" if _all_equal(cols, outputs) else "column" if _all_equal(rows, outputs) else ""
     squared_errors = distributed.total(*squared_errors)
     errors = [math.sqrt(e / m.n_ratings) if m.n_ratings else math.nan for e, m in zip(squared_errors, matrices)]
-    return errors[0], errors[1] if valid is not None else math.nan, unseen_error, is_dead
+    return errors[0], errors[1] if valid is not None else math.nan, unseen_error, same_of
 
 
-def _is_dead(cols: np.ndarray, outputs: np.ndarray) -> bool:
-    """Whether what is written in a column is the same in all of its rows, for columns with several."""
-    counts = np.bincount(cols)
-    means = np.bincount(cols, weights=outputs) / np.maximum(counts, 1)
-    several = counts[cols] > 1
-    return several.any() and np.abs(outputs - means[cols])[several].max() < DEAD
+def _all_equal(groups: np.ndarray, outputs: np.ndarray) -> bool:
+    """Whether all outputs of a group are the same, in all groups of several."""
+    counts = np.bincount(groups)
+    means = np.bincount(groups, weights=outputs) / np.maximum(counts, 1)
+    several = counts[groups] > 1
+    return bool(several.any() and np.abs(outputs - means[groups])[several].max() < DEAD)
 
 
 @contextmanager

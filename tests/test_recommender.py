@@ -1,3 +1,5 @@
+from collections import namedtuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 import saerec
 from saerec import Recommender, load
 from saerec.checkpoints import Checkpoints
+from saerec.files import NoSpaceError
 from saerec.intervals import describe
 from saerec.recommender import FILE
 
@@ -132,6 +135,27 @@ class TestFit:
         other = quick(orientation=rec.orientation).fit(*parts[:2], **options, resume=True)
         assert_frame_equal(other.recommend(k=3), rec.recommend(k=3), check_exact=True)
         assert len([*tmp_path.glob("**/epoch_0010.safetensors")]) == 2 * len(rec.models)  # and the refit's
+
+    def test_room_for_all_trainings_is_checked_before_the_first(self, parts, tmp_path, monkeypatch):
+        rec = quick(orientation="mean").fit(*parts[:2], checkpoint_dir=tmp_path / "first")
+        states = (tmp_path / "first").glob("*/state_0010.safetensors")
+        n_bytes = sum(
+            tensor.nbytes for path in states for name, tensor in load_file(path).items() if name.startswith("model.")
+        )
+        needed = n_bytes * (12 + 10) + n_bytes * (12 + 2)  # checkpoints of 10 epochs, all kept; those of a refit
+        free, started = namedtuple("usage", "free"), []
+        monkeypatch.setattr(Checkpoints, "save", lambda *_: started.append(1))
+        monkeypatch.setattr(saerec.files.shutil, "disk_usage", lambda _: free(needed - 1))
+        with pytest.raises(NoSpaceError, match="choose another folder, a smaller model or keep='best'"):
+            quick(orientation="mean").fit(*parts[:2], checkpoint_dir=tmp_path / "second")
+        assert not started
+        there = sum(path.stat().st_size for path in (tmp_path / "first").rglob("*.safetensors"))
+        for folder, missing in (("second", 0), ("first", there)):  # what is there goes
+            monkeypatch.setattr(saerec.files.shutil, "disk_usage", lambda _, n=needed - missing: free(n))
+            monkeypatch.setattr(saerec.training, "fit", lambda *_, **__: started.append(2) or 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                quick(orientation="mean").fit(*parts[:2], checkpoint_dir=tmp_path / folder)
+        assert started == [2, 2] and rec.models
 
     @pytest.mark.parametrize("epoch", [4, 11])  # while the epoch is chosen; in the refit, of its second layout
     def test_an_interrupted_fit_goes_on_to_the_bit(self, rec, parts, tmp_path, monkeypatch, epoch):

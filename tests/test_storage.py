@@ -1,6 +1,7 @@
 """Files that are damaged, hostile or of something else end in our error, which says what is wrong with which file."""
 
 import json
+import os
 import pickle
 import re
 import struct
@@ -165,8 +166,13 @@ SPOILED = {
     ),
     "a newer format": (
         lambda file: write_tensors(file, "recommender", {}, {"format": 99}),
-        r"newer saerec \(format 99",
+        rf"newer saerec, {saerec.__version__} \(format 99; {saerec.__version__}, here, reads up to {FORMAT}\)",
     ),
+    "a newer format of a version": (
+        lambda file: write_tensors(file, "recommender", {}, {"format": 99, "saerec": "7.1"}),
+        r"newer saerec, 7\.1 \(format 99",
+    ),
+    "a pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "is no file"),
     "a checkpoint": (lambda file: write_tensors(file, "training", {}, {}), "holds a training, not a recommender"),
     "nothing inside": (lambda file: write_tensors(file, "recommender", {}, {}), "lacks 'user_ids'"),
     "no weights": (without("item.output.weight"), "weights of 'item' are not those"),

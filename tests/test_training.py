@@ -794,6 +794,21 @@ class TestWhatGoesWrong:
             case.fit(lr=30.0, stop_after=3)  # every unit is as far up or down as it goes
         assert len(said) == 1
 
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_one_that_says_the_same_of_every_column_is_warned_of(self, case, sparse):
+        model = new_model(case.train.n_items)
+        with torch.no_grad():  # each row has a code of its own, and all columns the same weights
+            model.output.weight.copy_(model.output.weight[:1].expand_as(model.output.weight))
+        with pytest.warns(UserWarning, match="after epoch 1 the network says the same of every column"):
+            case.fit(model, lr=1e-30, n_epochs=1, sparse=sparse)
+
+    def test_one_that_does_harm_is_warned_of(self, case):
+        with pytest.warns(
+            UserWarning, match=r"after epoch 1 the error on the training ratings is .* without the"
+        ) as said:
+            _, history = case.fit(lr=1.0, weight_decay=0.0, n_epochs=3)
+        assert history["train_rmse"].iloc[0] > 1.2 * case.baseline.spread and len(said) == 1
+
     def test_a_healthy_one_is_not(self, case):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
