@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,9 @@ from saerec.validation import (
 
 BLOCK = 2**22  # ratings that are worked on at a time
 CSR_PARTS = ("data", "indices", "indptr")
+# What numpy and json raise of files that are nonsense.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, OverflowError)
+UNREADABLE += (SyntaxError, TokenError)
 MANIFEST = "matrix.json"  # of a matrix in files: which they are, and their checksums
 
 
@@ -225,7 +229,7 @@ class RatingMatrix:
             parts = [np.load(folder / name, **options) for name in names[:3]]
             ids = [id_index(name, json.loads((folder / name).read_text("utf-8"))) for name in names[3:]]
             return cls(checked_csr("the matrix", parts, tuple(map(len, ids))), *ids)
-        except (ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{folder} holds no ratings that saerec wrote: {error}") from error
 
     def dense(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
