@@ -1,7 +1,9 @@
 import errno
 import inspect
+import shutil
 import warnings
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
 from saerec.checkpoints import Checkpoints
 from saerec.files import BusyFolderError, NoSpaceError, one_writer
-from saerec.storage import NewerFileError, read_tensors, write_tensors
+from saerec.storage import FORMAT, NewerFileError, read_tensors, write_tensors
 from saerec.training import DivergedError, RatingRows, TwoSidedRatings, one_cycle, reads_observed_cells
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
@@ -512,6 +514,16 @@ class TestCheckpoints:
         model, history = case.fit(SAE(case.train.n_items, (8,), dropout=0.3), **options, resume=True)
         assert_same_history(history, expected)
         assert_same_weights(model.state_dict(), expected_model.state_dict())
+
+    def test_one_that_was_written_before_is_gone_on_with(self, case, tmp_path):
+        """It was written after two epochs by the first saerec with this format, like ``case.fit(baseline=None)``."""
+        kept = Path(__file__).parent / "data" / f"format_{FORMAT}" / "state_0002.safetensors"
+        shutil.copy(kept, tmp_path)
+        _, history = case.fit(baseline=None, checkpoint_dir=tmp_path, resume=True)
+        assert history["seconds"].head(2).tolist() == [0.75, 0.5]
+        assert_same_history(history.head(2).round(4), case.fit(baseline=None)[1].head(2).round(4))
+        assert len(history) == 6 and (tmp_path / "epoch_0003.safetensors").exists()
+        assert not (tmp_path / "epoch_0002.safetensors").exists()
 
     def test_resuming_a_finished_run_gives_it_again(self, case, tmp_path):
         expected_model, expected = case.fit(valid=case.contrary, checkpoint_dir=tmp_path)
