@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import saerec
 from saerec.synthetic import iter_ratings, make_ratings, write_movielens
@@ -73,9 +74,12 @@ def test_variants(parts, capsys):
     benchmark = runpy.run_path(str(BENCHMARKS / "variants.py"))
     train, valid, _ = parts
     features = pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
-    benchmark["tabulate"](benchmark["prepared"](train, valid, features), n_seeds=1, n_epochs=2)
+    variants = list(benchmark["VARIANTS"])
+    benchmark["tabulate"](benchmark["prepared"](train, valid, features), variants[1:], n_seeds=1, n_epochs=2)
     _, _, *rows = capsys.readouterr().out.splitlines()
-    assert [row.split(" | ")[0].lstrip("| ") for row in rows] == list(benchmark["VARIANTS"])
+    assert [row.split(" | ")[0].lstrip("| ") for row in rows] == variants  # the default is always there
+    kept = benchmark["LocalKernel"](50, 60)(torch.ones(50, 60))
+    assert 0.4 < kept.mean() < 0.8 and kept.std() > 0.1  # there is something for the kernel to do
     assert all(0.5 < float(row.split(" | ")[1]) < 1.5 for row in rows)
 
 
