@@ -228,11 +228,14 @@ def test_without_a_rating_a_prediction_is_lower_by_what_the_reason_says(make, op
     col_of = {titles[rec.item_ids[col]]: col for col in given}
     told = {(row.col, col_of[title]): by for row in before.itertuples() for title, _, by in row.reasons}
     assert len(told) > 10
-    for col, rating in given.items():
+    of_all = "titles.map((_, col) => col)"
+    influence = np.mean(tab.evaluate(f"predictors.map(each => influence(each, person, {of_all}))"), axis=0)
+    for place, (col, rating) in enumerate(given.items()):
         tab.get_by_role("button", name=f"Remove {titles[rec.item_ids[col]]}").press("Enter")
         without = tab.evaluate("[...person.stars]")
         for (target, reason), by in told.items():
             assert reason != col or stars[target] - without[target] == pytest.approx(by, abs=0.0051)
+        np.testing.assert_allclose(influence[place], np.subtract(stars, without), rtol=0, atol=1e-5)
         rate(tab, titles[rec.item_ids[col]], col, rating, by_key=False)
 
 
