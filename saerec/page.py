@@ -54,7 +54,8 @@ def write_page(
     movies : DataFrame, optional
         With the columns item_id and title, which MovieLens ends with the year. What has no title goes by its id.
     seen : DataFrame or several
-        More (user_id, item_id) pairs never to recommend, as of `Recommender.recommend`.
+        More (user_id, item_id) pairs never to recommend, as of `Recommender.recommend`; they count in what the page
+        says of how many people rated an item.
     rmse : mapping of a model's name to its error on test ratings, stars
         The page quotes "saerec" beside "regularised biases".
     source : str
@@ -74,7 +75,7 @@ def write_page(
     rows = np.arange(ratings.n_users)
     if n_users < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
-    (low, high), choice = ratings.scale, recommender.choice
+    (low, high), choice, pairs = ratings.scale, recommender.choice, _pairs(recommender, seen)
     content = {
         "about": _about(ratings, rmse, thing, len(rows)),
         "source": source,
@@ -85,12 +86,13 @@ def write_page(
         "titles": _titles(recommender.item_ids, movies),
         "item_bias": _packed(baseline.item_bias),
         "counts": _packed(ratings.item_counts.astype(np.uint32)),
-        "users": _users(recommender, rows, seen),
+        "rated_by": _packed(np.bincount(pairs["col"], minlength=ratings.n_items).astype(np.uint32)),
+        "users": _users(recommender, rows, pairs),
         "predictors": [_predictor(predictor, rows) for predictor in recommender.predictors],
         "error": _error(recommender),
         "choice": None if choice is None else _network(choice.model),
         "choice_input": INPUT_LENGTH,
-        "weight": 0 if recommender.rank_by == "rating" else 1,
+        "rank_by": recommender.rank_by,
     }
     # Escaped, nothing inside can end the script element that holds it.
     text = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, json.dumps(content).replace("<", "\\u003c"), 1)
@@ -103,19 +105,23 @@ def write_page(
 def _about(ratings: RatingMatrix, rmse: Mapping[str, float], thing: str, n_users: int) -> list[str]:
     """The sentences at the top and at the choice of a user."""
     text = (
-        f"A small neural network, an autoencoder, has learnt from {ratings.n_ratings:,} ratings of "
-        f"{ratings.n_items:,} {thing}s by {ratings.n_users:,} people which tastes go together. "
-        "It runs inside this page: what you enter stays here."
+        f"This page holds a small neural network. It learned from {ratings.n_ratings:,} ratings that "
+        f"{ratings.n_users:,} people gave to {ratings.n_items:,} {thing}s, and predicts how you would rate the others. "
+        "It runs on your device: what you enter stays here."
     )
     if {"saerec", "regularised biases"} <= set(rmse):
         (low, high), mine, plain = ratings.scale, rmse["saerec"], rmse["regularised biases"]
         text += (
-            f" On ratings that it had never seen it is off by {mine:.2f} (root mean square, on a scale from {low:g} to "
-            f"{high:g}); averages of {thing}s and people are off by {plain:.2f}"
-            f"{'.' if mine < plain else ', so they are the better guess here.'}"
+            f" On ratings that it had never seen, its predictions are off by {mine:.2f} (root mean square, on a scale "
+            f"from {low:g} to {high:g}); predictions from the averages of each {thing} and each person are off by "
+            f"{plain:.2f}{'.' if mine < plain else ', so these are the better guess here.'}"
         )
-    every = f"all {n_users:,}" if n_users == ratings.n_users else f"{n_users:,} of {ratings.n_users:,}, drawn at random"
-    return [text, f"People of the study: {every}, with the ratings that it has learnt from."]
+    every = (
+        f"the {n_users:,} people"
+        if n_users == ratings.n_users
+        else f"{n_users:,} people, drawn at random from the {ratings.n_users:,}"
+    )
+    return [text, f"Or look up one of {every} in the data."]
 
 
 def _titles(item_ids: pd.Index, movies: pd.DataFrame | None) -> list[str]:
@@ -134,14 +140,18 @@ def _step(ratings: RatingMatrix) -> float:
     return (high - low) / n_steps or 1.0
 
 
-def _users(recommender: Recommender, rows: np.ndarray, seen: Iterable[pd.DataFrame]) -> dict:
+def _pairs(recommender: Recommender, seen: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Who rated what, as far as is known, each once: row and col, -1 for users that the recommender does not know."""
+    pairs = pd.concat([recommender.seen.to_frame(), *seen])[["user_id", "item_id"]].drop_duplicates()
+    row, col = recommender.ratings.positions(pairs["user_id"], pairs["item_id"])
+    return pd.DataFrame({"row": row, "col": col})[col >= 0]
+
+
+def _users(recommender: Recommender, rows: np.ndarray, pairs: pd.DataFrame) -> dict:
     """Of the users at `rows`: id, bias, ratings, and what is not to be recommended to them."""
-    ratings = recommender.ratings
-    pairs = pd.concat([recommender.seen.to_frame(), *seen])[["user_id", "item_id"]]
-    row, col = ratings.positions(pairs["user_id"], pairs["item_id"])
-    known = (row >= 0) & (col >= 0)
-    flags = np.ones(known.sum(), dtype=bool)
-    all_seen = sparse.coo_array((flags, (row[known], col[known])), shape=ratings.shape).tocsr()[rows]
+    ratings, known = recommender.ratings, pairs[pairs["row"] >= 0]
+    flags = np.ones(len(known), dtype=bool)
+    all_seen = sparse.coo_array((flags, (known["row"], known["col"])), shape=ratings.shape).tocsr()[rows]
     rated, smallest = ratings.csr[rows], np.min_scalar_type(ratings.n_items)
     return {
         "ids": [str(user_id) for user_id in ratings.user_ids[rows]],

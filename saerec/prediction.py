@@ -1,7 +1,9 @@
 """From a trained autoencoder to predictions: for its users, for somebody new, and what each rating did for them.
 
-Both layouts answer the same three questions, for whole rows of users and before clipping to the scale of the ratings:
-`scores`, `new_user_scores` and `influence`.
+Both layouts answer the same three questions, before clipping to the scale of the ratings: `scores` for whole rows of
+users, `new_user_scores`, and `influence`: by how much each rating of somebody new changes their predictions, against
+leaving it out. Of a known user that is exact where a row is a user; where a row is an item they have weights of their
+own, trained with all their ratings, and it says what would happen to somebody new with the same ratings.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from saerec.baselines import BiasBaseline
+from saerec.baselines import TINY, BiasBaseline
 from saerec.model import SAE, store_by_column
 from saerec.ratings import RatingMatrix
 from saerec.training import Batch, Cells, RatingRows
@@ -43,27 +45,28 @@ class UserPredictor:
 
     @torch.no_grad()
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """How far each of n ratings moves the predictions of t items, against leaving it out: (n, t) float32, stars.
+        """How far each of n ratings moves the predictions of t items, against leaving it out: (n, t), stars.
 
-        The person's bias stays that of all their ratings. Leaving a rating out takes one column from the sum that
-        enters the first hidden layer, so only the layers after it are computed n times.
+        Leaving a rating out takes one column from the sum that enters the first hidden layer, and shifts all others a
+        little with the person's bias, so only the layers after it are computed n times.
         """
         self.model.eval()
         first, *later = self.model.hidden
         batch, _ = self._new_user(cols, ratings)
         values = batch.deviations + self.rows.mask_weight  # (n,)
-        share = first.weight[:, cols].T * values[:, None]  # (n, H), of each rating in what enters
-        entering = share.sum(dim=0, keepdim=True) + first.bias  # (1, H)
-        without = entering - share  # (n, H)
+        columns = first.weight[:, cols].T  # (n, H)
+        entering = values @ columns + first.bias  # (H,)
+        bias_change = _bias_changes(self.baseline, cols, ratings)  # (n,)
+        shift = torch.from_numpy((bias_change / self.rows.unit).astype(np.float32)).to(values.device)
+        without = entering + shift[:, None] * columns.sum(dim=0) - (values + shift)[:, None] * columns  # (n, H)
         outputs = []
-        for hidden in (entering, without):
+        for hidden in (entering[None], without):
             for layer in later:
                 hidden = layer(hidden)
             outputs.append(hidden @ self.model.output.weight[targets].T + self.model.output.bias[targets])
         moved = outputs[0] - outputs[1] if len(cols) > 1 else outputs[0]  # of no ratings the network says nothing
-        moved = self.rows.unit * moved
-        known = self.rows.ratings.item_counts[targets] > 0
-        return np.where(known, moved.cpu().numpy(), 0)
+        moved = (self.rows.unit * moved).cpu().numpy()
+        return bias_change[:, None] + np.where(self.rows.ratings.item_counts[targets] > 0, moved, 0)
 
     def _new_user(self, cols: np.ndarray, ratings: np.ndarray) -> tuple[Batch, np.ndarray]:
         """Their row, and what the biases say of all items: (1, I), stars."""
@@ -102,7 +105,7 @@ class ItemPredictor:
     Somebody new has no output weights. They are found by ridge regression: the mean user's weights plus the deviation d
     that minimises ``|x - C d|² + ridge |d|²``, where C holds the codes of the items they rated (less the mean code of
     all items) and x what the biases and the mean user leave of their ratings. In its dual form, ``d = C' a`` with ``a =
-    (C C' + ridge)⁻¹ x``, which also tells each rating's share of a prediction.
+    (C C' + ridge)⁻¹ x``.
     """
 
     def __init__(
@@ -151,20 +154,44 @@ class ItemPredictor:
         return (offset + np.where(self.ratings.item_counts > 0, deviation, 0)).astype(np.float32)
 
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Each of n ratings' share of the predictions of t items, by the dual ridge solution: (n, t) float64, stars.
+        """How far each of n ratings moves the predictions of t items, against leaving it out: (n, t) float64, stars.
 
-        For somebody new this is exact. Users of the training data have weights of their own, which the ridge regression
-        only approximates: what it says of them is a likely reason, not an account.
+        In closed form. With G the inverse of ``C C' + ridge`` and k = C c the products of the rated items' codes with
+        the code c of a target, the prediction is ``k' G x`` and more; without rating i it is ``k' G x - (G k)_i (G x)_i
+        / G_ii``, the leave-one-out of ridge regression (Rifkin and Lippert, "Notes on regularized least squares", MIT
+        CSAIL technical report 2007-025, section 3), where x shifts with the person's bias.
         """
-        shares = self.centred_codes[cols] @ self.centred_codes[targets].T  # (n, H) @ (H, t) -> (n, t)
-        return self._dual(cols, ratings)[:, None] * shares * (self.ratings.item_counts[targets] > 0)
+        codes = self.centred_codes[cols].astype(np.float64)
+        products = codes @ self.centred_codes[targets].T.astype(np.float64)  # (n, t)
+        inverse = np.linalg.inv(self._gram(codes))
+        of_targets = inverse @ products  # (n, t)
+        of_ones = inverse.sum(axis=1)  # (n,)
+        bias_change = _bias_changes(self.baseline, cols, ratings)
+        own = inverse @ self._rest(cols, ratings) + bias_change * of_ones  # (n,), with the bias that is without i
+        by_bias = bias_change[:, None] * -(of_ones @ products)  # (n, t)
+        moved = by_bias + of_targets * (own / inverse.diagonal())[:, None]
+        if len(cols) == 1:  # of no ratings the network says nothing, not even what it says of the mean user
+            moved = moved + self.mean_user[targets]
+        return bias_change[:, None] + np.where(self.ratings.item_counts[targets] > 0, moved, 0)
 
     def _offset(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         bias = np.float32(self.baseline.new_user_bias(cols, ratings))
         return self.baseline.predict(np.array(-1), np.arange(self.ratings.n_items)) + bias
 
+    def _rest(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """What the biases and the mean user leave of their ratings, `x` above: (n,)."""
+        return ratings - self._offset(cols, ratings)[cols] - self.mean_user[cols]
+
+    def _gram(self, codes: np.ndarray) -> np.ndarray:
+        return codes @ codes.T + self.ridge * np.eye(len(codes))
+
     def _dual(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """The weight of each rating, `a` above: (n,) float64."""
-        rest = ratings - self._offset(cols, ratings)[cols] - self.mean_user[cols]
-        codes = self.centred_codes[cols].astype(np.float64)
-        return np.linalg.solve(codes @ codes.T + self.ridge * np.eye(len(cols)), rest)
+        return np.linalg.solve(self._gram(self.centred_codes[cols].astype(np.float64)), self._rest(cols, ratings))
+
+
+def _bias_changes(baseline: BiasBaseline, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """The bias of somebody new, less what it is without each of their n ratings: (n,) float64, stars."""
+    residual = np.asarray(ratings, dtype=float) - baseline.mean - baseline.item_bias[cols]
+    without = (residual.sum() - residual) / max(len(residual) - 1 + baseline.shrinkage, TINY)
+    return baseline.new_user_bias(cols, ratings) - without * baseline.users

@@ -580,8 +580,9 @@ class Recommender:
             With the column item_id; its other columns (title, year, genres …) are joined to the result, by id.
         because : bool
             Whether to name, for each recommendation, the liked item (rated at or above the person's mean) whose rating
-            did most for it; missing where none did. See ``influence`` in `saerec.prediction`: exact for a row per user
-            and for somebody new, an approximation for known users with a row per item.
+            did most for it; missing where none did. A rating below the mean may have done more: `explain` tells of all.
+            See `saerec.prediction`: exact for somebody new and with a row per user, an approximation for known users
+            with a row per item.
 
         Returns
         -------
@@ -688,7 +689,7 @@ class Recommender:
         return _with_titles(found, movies)
 
     def explain(self, user_id, item_id, movies: pd.DataFrame | None = None) -> pd.DataFrame:
-        """What each rating of a user does for the prediction of an item, the most helpful first.
+        """By how much the prediction of an item changes with each rating of a user, the most helpful first.
 
         Parameters
         ----------
@@ -703,12 +704,11 @@ class Recommender:
             item_id, rating (stars) and influence (stars, float64), one row for each rating of the user in `ratings`,
             by influence, descending; of equals the item that is earlier in `item_ids` comes first.
 
-            A row per user ("user", "both"): exact, by how much the network's output would differ without this rating,
-            the user's bias being that of somebody new with the same ratings. Networks are not linear, so the rows do
-            not add up to the prediction. A row per item ("item"): an approximation, the rating's share if the user were
-            new and their taste solved for by ridge regression, as `recommend_new` does; the weights that were trained
-            for them differ. Of somebody new such shares are exact and add up to what their taste adds to the biases and
-            the mean user. "mean": the mean of one of each.
+            The influence is the change of the prediction, before clipping, against leaving the rating out; the user's
+            bias changes too. A row per user ("user", "both"): exact. A row per item ("item"): exact for somebody new
+            with these ratings, whose taste `recommend_new` solves for; an approximation for the user, whose weights
+            were trained with all of them. "mean": the mean of one of each. The rows do not add up to the prediction:
+            where two ratings say the same, each alone can be spared.
 
         Raises
         ------

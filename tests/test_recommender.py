@@ -477,17 +477,6 @@ class TestRecommend:
             liked = explained[(explained["rating"] >= given.mean()) & (explained["influence"] > 0)]
             assert liked["item_id"].head(1).tolist() == ([] if reason is pd.NA else [reason])
 
-    def test_influences_of_a_row_per_item_add_up_to_the_taste_of_somebody_new(self, parts):
-        rec = quick().fit(*parts[:2])
-        user, target = rec.user_ids[0], rec.item_ids[1]
-        given = rec.ratings.to_frame().query("user_id == @user")
-        cols, values = rec.item_ids.get_indexer(given["item_id"]), given["rating"].to_numpy()
-        (predictor,) = rec.predictors
-        bias = rec.baseline.new_user_bias(cols, values)
-        taste = predictor.new_user_scores(cols, values) - predictor.mean_user
-        taste -= rec.baseline.predict(np.array(-1), np.arange(rec.ratings.n_items)) + np.float32(bias)
-        assert rec.explain(user, target)["influence"].sum() == pytest.approx(taste[1], abs=1e-5)
-
     def test_explain_knows_who_has_no_ratings_and_what_is_unknown(self, unrefitted):
         assert unrefitted.explain(1000, unrefitted.item_ids[3]).empty
         with pytest.raises(KeyError, match="user 1 was not in the data"):
@@ -495,9 +484,29 @@ class TestRecommend:
         with pytest.raises(KeyError, match="item 11 was not in the data"):
             unrefitted.explain(1000, 11)
 
-    def test_nothing_moves_the_prediction_of_what_has_no_training_ratings(self, unrefitted):
-        assert not unrefitted.explain(1014, 10)["influence"].any()
-        assert unrefitted.explain(1014, 22)["influence"].any()
+    def test_explain_tells_somebody_new_with_these_ratings_what_taking_one_back_changes(self, rec):
+        col = 1
+        explained = rec.explain(rec.user_ids[0], rec.item_ids[col]).set_index("item_id")
+
+        def predicted(given):
+            return rec._predictor.new_user_scores(rec.item_ids.get_indexer(given.index), given.to_numpy())[col]
+
+        changes = [
+            predicted(explained["rating"]) - predicted(explained["rating"].drop(item)) for item in explained.index
+        ]
+        np.testing.assert_allclose(explained["influence"], changes, atol=2e-5)
+        assert explained["influence"].abs().mean() > 0.01
+
+    def test_what_has_no_training_ratings_is_moved_by_the_persons_bias_alone(self, unrefitted):
+        given = unrefitted.ratings.to_frame().query("user_id == 1014").set_index("item_id")["rating"]
+        bias = [
+            unrefitted.baseline.new_user_bias(unrefitted.item_ids.get_indexer(part.index), part)
+            for part in (given, *map(given.drop, given.index))
+        ]
+        expected = pd.Series(bias[0] - np.array(bias[1:]), index=given.index)
+        influence = [unrefitted.explain(1014, item).set_index("item_id")["influence"] for item in (10, 22)]
+        np.testing.assert_allclose(influence[0][given.index], expected, atol=1e-6)
+        assert np.abs(influence[1][given.index] - expected).max() > 0.01
 
     def test_who_has_no_training_ratings_is_given_no_reason(self, unrefitted):
         assert unrefitted.recommend([1000], k=3)["because_item_id"].isna().all()
