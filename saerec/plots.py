@@ -621,8 +621,9 @@ def plot_steps(
     key = [Line2D([], [], color=BLUE, linewidth=3, label="spread")]
     if not near.all():
         key.append(Line2D([], [], color=GREY, marker=">", linestyle="", label="beyond the edge"))
-    beside.legend(handles=key, loc="upper center", bbox_to_anchor=(0.5, -0.7 / len(steps) - 0.06), ncols=2)
-    beside.set(xlabel="the same, enlarged", title="Enlarged")
+    below = (0.5, -0.7 / len(steps) - 0.08)
+    beside.legend(handles=key, loc="upper center", bbox_to_anchor=below, ncols=2, fontsize=SMALL)
+    beside.set_title("Enlarged")
     for one in (ax, beside):
         one.grid(visible=False, axis="y")
     return ax
