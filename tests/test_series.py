@@ -745,7 +745,7 @@ def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     assert "22 of 24 rated items have no title in it, for example" in first
     assert f"{len(shop)} ratings are too few to learn taste from" in first
     assert "Nothing: there are no more users and no more items than it keeps" in first and "nan" not in first
-    assert "Maps of the table. All: " in first and "for items, from" in first
+    assert "Maps of the table. All: " in first and "ever more steeply: items from" in first
     assert "of 24 items" in fourth and "ratings of these items" in fourth
 
 
