@@ -359,7 +359,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         strip.set_facecolor("#F4F4F4")
     ax.set(
         xlabel="RMSE (rating points); left is better",
-        ylabel="NDCG of the first ten places; up is better",
+        ylabel="ndcg@10; up is better",
         title="Errors and lists",
     )
     return ax
