@@ -535,7 +535,7 @@ def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes 
     ax.margins(x=0.2)  # room for the labels of bars to the left
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("what the prediction gains by the rating (rating points)", loc="right")
-    ax.set_title(literal(title))
+    ax.set_title("\n".join(wrap(literal(title), 44)))  # not wider than the axes
     return ax
 
 

@@ -238,6 +238,12 @@ def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing
     assert not list(plots.plot_influence(explained.head(0), title="t").patches)
 
 
+def test_a_long_title_does_not_widen_the_picture():
+    explained = pd.DataFrame({"title": ["a"], "rating": [4.0], "influence": [0.1]})
+    ax = plots.plot_influence(explained, title="Lord of the Rings: The Fellowship of the Ring, The (2001) for user 473")
+    assert max(map(len, (ax.get_title(loc="center") or ax.get_title(loc="left")).split("\n"))) <= 44
+
+
 def test_small_influences_have_labels_that_tell_and_what_a_label_would_call_zero_is_left_out():
     explained = pd.DataFrame({"title": list("abc"), "rating": 4, "influence": [0.3, 0.004, -0.004]})
     assert [text.get_text() for text in plots.plot_influence(explained, title="t").texts] == ["+0.30"]
