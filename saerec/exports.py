@@ -3,9 +3,12 @@
 All are self-contained, run no script and ask no network for anything. The page that recommends is `saerec.page`'s.
 """
 
+import base64
+import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -29,9 +32,22 @@ NOTEBOOK_PAGE = """
 <nav><a href="index.html">All of this run</a></nav>
 <main>
 {% endblock %}
+{% block input %}
+<details class="input_area"><summary>Code</summary>
+{{ cell.source | highlight_code(metadata=cell.metadata) }}</details>
+{% endblock %}
+{% block data_html scoped %}
+<div class="scrolls" tabindex="0" role="region" aria-label="Table, scrolls sideways">
+{{ output.data['text/html'] }}</div>
+{% endblock %}
 {% block data_png scoped %}
-<div class="output_png"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
-alt="{{ output | get_metadata('alt', 'image/png') | escape_html }}"></div>
+{%- set about = output.metadata.get('image/png', {}) -%}
+<figure><img src="data:image/png;base64,{{ output.data['image/png'] }}" alt="{{ about.alt | escape_html }}"
+{%- if about.width %} width="{{ about.width }}"{% endif %}>
+{%- if about.caption %}
+<figcaption>{{ about.caption | escape_html }}
+{%- if about.csv %} <a href="{{ about.csv }}">Its numbers</a>{% endif %}</figcaption>
+{%- endif %}</figure>
 {% endblock %}
 {% block footer %}
 </main>
@@ -63,15 +79,34 @@ def write_notebook_page(notebook: Path) -> None:
     html, _ = exporter.from_filename(str(notebook), resources={"style": STYLE.read_text(encoding="utf-8")})
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    html = _with_scopes(html)
+    html = _without_paths(_numbered(_with_scopes(html), notebook.stem[:2].lstrip("0")), notebook)
     save_atomically(notebook.with_suffix(".html"), lambda part: part.write_text(html, encoding="utf-8"))
 
 
 def _with_scopes(html: str) -> str:
     """Every header of a table says what it heads, for who has the table read to them: columns, or its row."""
+    silent = re.compile("<th(?=[ >])(?![^>]* scope=)")
     heads = re.compile(r"<thead.*?</thead>", re.DOTALL)
-    html = heads.sub(lambda head: re.sub(r"<th(?=[ >])", '<th scope="col"', head[0]), html)
-    return re.sub(r'<th(?=[ >])(?! scope="col")', '<th scope="row"', html)
+    html = heads.sub(lambda head: silent.sub('<th scope="col"', head[0]), html)
+    return silent.sub('<th scope="row"', html)
+
+
+def _numbered(html: str, chapter: str) -> str:
+    """Captions say which figure or table of which notebook they are of."""
+    for tag, word in (("figcaption", "Figure"), ("caption", "Table")):
+        first, *rest = html.split(f"<{tag}>")
+        html = first + "".join(f"<{tag}>{word} {chapter}.{n}. {part}" for n, part in zip(count(1), rest))
+    return html
+
+
+def _without_paths(html: str, notebook: Path) -> str:
+    """Of paths that were passed to the notebook only their names: where a run lay is nobody's business."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    passed = "".join("".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", []))
+    for path in map(Path, re.findall(r'"([^"]+)"', passed)):
+        if path.is_absolute() and path.name:
+            html = html.replace(escape(str(path)), escape(path.name))
+    return html
 
 
 PAGE = """<!DOCTYPE html>
@@ -87,42 +122,64 @@ PAGE = """<!DOCTYPE html>
 <body>
 <main>
 <h1>{title}</h1>
-<p>{summary}</p>
-{recommender}
+<p><strong>{result}</strong></p>
+{picture}{recommender}
 <h2>Notebooks</h2>
-<div class="scrolls"><table>
-<thead><tr><th scope="col">notebook</th><th scope="col">answers</th><th scope="col">with</th>
-<th scope="col">took</th></tr></thead>
-<tbody>{notebooks}</tbody>
-</table></div>
-<h2>Errors on the test ratings</h2>
-<p>In points of the ratings (stars on MovieLens); opened once, after the epoch was chosen on validation ratings.</p>
-<div class="scrolls">{scores}</div>
+<ul>
+{notebooks}
+</ul>
+{tables}
 <h2>Files</h2>
-<div class="scrolls"><table>
+<details><summary>What the notebooks wrote</summary>
+<div class="scrolls" tabindex="0" role="region" aria-label="Files"><table>
 <thead><tr><th scope="col">file</th><th scope="col">holds</th></tr></thead>
 <tbody>{files}</tbody>
-</table></div>
+</table></div></details>
+<p>Made by {maker}.</p>
 </main>
 </body>
 </html>
 """
-ROW = (
-    '<tr><td><a href="{page}">{title}</a></td><td>{question}</td><td>{settings}</td>'
-    '<td class="number">{seconds}</td></tr>'
-)
+NOTEBOOK = '<li><a href="{page}">{title}</a> {question}<br><small>{settings}</small></li>'
 FILE = '<tr><td><a href="{name}">{name}</a></td><td>{what}</td></tr>'
 BUTTON = '<p><a class="button" href="{page}">Try it: give a few ratings, and see what it recommends</a></p>'
+PICTURE = (
+    '<figure><img src="data:image/png;base64,{data}" alt="{alt}" width="672">\n<figcaption>Errors on the test ratings; '
+    'left is better. <a href="scores.csv">Their numbers</a></figcaption></figure>\n'
+)
+TABLE = """<h2>{title}</h2>
+<p>{about}</p>
+<div class="scrolls" tabindex="0" role="region" aria-label="{title}">{table}</div>"""
+ERRORS = (
+    "Errors on the test ratings",
+    "In points of the ratings (stars on MovieLens). <em>rmse</em>: root of the mean squared error over all test "
+    "ratings. <em>user_rmse</em>: the same of each user, averaged over users. <em>mae</em>: mean absolute error. "
+    "<em>Regularised biases</em> are averages: the mean of all, how generous the user is, and how good the item is. "
+    "The test ratings were opened once, after everything had been chosen on others.",
+)
+LISTS = (
+    "Lists of ten",
+    "<em>recall@10</em>: the share of what a user liked among the test ratings that is on their list, averaged over "
+    "users. <em>ndcg@10</em> counts the first places more; 1 is perfect. <em>coverage</em>: the share of all items "
+    "that is on anybody's list. <em>popularity</em>: how many ratings a listed item has. <em>novelty</em>: how rare a "
+    "listed item is, in bits; one more is half as many raters.",
+)
+AS_SHOWN = dict.fromkeys(("rmse", "user_rmse", "mae"), "{:.4f}".format)
+AS_SHOWN |= {"ndcg@10": "{:.3f}".format, "recall@10": "{:.3f}".format, "coverage": "{:.1%}".format}
+AS_SHOWN |= {"popularity": "{:.0f}".format, "novelty": "{:.2f}".format}
 
 
 def write_index(
     path: Path,
     *,
     title: str,
-    summary: str,
+    result: str,
+    picture: Path | None,
     notebooks: Iterable[Mapping[str, str]],
     scores: pd.DataFrame | None,
+    lists: pd.DataFrame | None,
     files: Iterable[tuple[str, str]],
+    maker: str,
     recommender: str = "",
 ) -> None:
     """A run's first page.
@@ -130,26 +187,39 @@ def write_index(
     Parameters
     ----------
     path : Path
-    title, summary : str
+    title, result, maker : str
+        What was studied, what was found, in a sentence or two, and by which version.
+    picture : Path, optional
+        Of the scores, PNG.
     notebooks : iterable of mappings
-        What stands in a row of `ROW`: page (a file beside `path`), title, question, settings, seconds.
-    scores : DataFrame, optional
-        The errors on the test ratings, if there are any.
+        What stands in a row of `NOTEBOOK`: page (a file beside `path`), title, question, settings.
+    scores, lists : DataFrame, optional
+        The errors on the test ratings, and what lists in several orders are worth, if there are any.
     files : iterable of (str, str)
         Names of files beside `path`, and what they hold.
     recommender : str
         The page that recommends, if there is one.
     """
-    table = "<p>There are none yet.</p>"
-    if scores is not None:
-        table = _with_scopes(scores.to_html(index=False, float_format="{:.4f}".format, border=0))
+    tables = []
+    for (heading, about), frame in ((ERRORS, scores), (LISTS, lists)):
+        if frame is not None:
+            frame = frame.rename(columns={"ndcg": "ndcg@10", "recall": "recall@10"})
+            table = _with_scopes(frame.to_html(index=False, formatters=AS_SHOWN, border=0))
+            tables.append(TABLE.format(title=heading, about=about, table=table))
+    shown = ""
+    if picture is not None and scores is not None:
+        told = "; ".join(f"{model} {rmse:.4f}" for model, rmse in scores[["model", "rmse"]].to_numpy())
+        data = base64.b64encode(picture.read_bytes()).decode()
+        shown = PICTURE.format(data=data, alt=escape(f"A dot for each model, its rmse on the test ratings: {told}."))
     text = PAGE.format(
         style=STYLE.read_text(encoding="utf-8"),
         title=escape(title),
-        summary=escape(summary),
+        result=escape(result),
+        picture=shown,
         recommender=BUTTON.format(page=recommender) if recommender else "",
-        notebooks="\n".join(ROW.format(**{name: escape(text) for name, text in row.items()}) for row in notebooks),
-        scores=table,
+        notebooks="\n".join(NOTEBOOK.format(**{name: escape(text) for name, text in row.items()}) for row in notebooks),
+        tables="\n".join(tables),
         files="\n".join(FILE.format(name=name, what=what) for name, what in files),
+        maker=escape(maker),
     )
     save_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,13 +1,15 @@
 """The series' pictures: each function draws on one Axes and returns it. The only module that imports matplotlib.
 
 Colours are those of Okabe and Ito's palette, which people with any colour vision tell apart ("Color universal design",
-2008).
+2008), the lighter of them darkened: on white, lines stand out by 3 to 1 and text by 4.5 to 1. SKY is for areas alone.
 """
 
 import math
 import re
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,16 +17,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
-from pandas.io.formats.style import Styler
 
 from saerec.files import save_atomically
 from saerec.ratings import RatingMatrix
 
-BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
-GREY = "#5F5F5F"
+BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#A86500", "#00845F", "#B5568D", "#A84300"
+SKY, GREY, INK = "#56B4E9", "#5F5F5F", "#000000"
 STYLE = Path(__file__).with_name("saerec.mplstyle")
-SMALL = 9  # points: labels of bars, dots and groups
+SMALL = 10  # points: labels of bars, dots and groups
+LIST_MEASURES = {  # of `saerec.list_scores`: what they are called in tables and pictures, and how they are written
+    "ndcg": ("ndcg@10", "{:.3f}"),
+    "recall": ("recall@10", "{:.3f}"),
+    "coverage": ("coverage", "{:.1%}"),
+    "popularity": ("popularity", "{:.0f}"),
+    "novelty": ("novelty (bits)", "{:.2f}"),
+}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of a box: whisker, edge, middle, edge, whisker
 
 
@@ -40,7 +49,7 @@ def literal(text: object) -> str:
 
 def _shortened(title: object) -> str:
     title = "(no title)" if pd.isna(title) else title
-    return literal(f"{title[:57]}…" if len(title) > 58 else title)
+    return literal(f"{title[:41]}…" if len(title) > 42 else title)
 
 
 def in_markdown(text: object) -> str:
@@ -50,12 +59,25 @@ def in_markdown(text: object) -> str:
     return re.sub(r"[!-/:-@\[-`{-~]", lambda mark: f"&#{ord(mark[0])};", flat)
 
 
-def show(figure: Figure | Axes, alt: str) -> None:
-    """Display a figure in a notebook, with a text for who cannot see it, and close it."""
+def show(figure: Figure | Axes, alt: str, caption: str, csv: str) -> None:
+    """Display a figure in a notebook, and close it.
+
+    Parameters
+    ----------
+    figure : Figure or Axes
+    alt : str
+        What it shows, for who cannot see it.
+    caption : str
+        What it is of, in a sentence. It stands on the notebook's page, with the figure's number.
+    csv : str
+        The file of the run that holds its numbers.
+    """
     from IPython.display import display
 
     figure = figure.figure if isinstance(figure, Axes) else figure
-    display(figure, metadata={"image/png": {"alt": alt}})
+    # More dots than a screen has, for print: the width is what they are shown in.
+    about = {"alt": alt, "caption": caption, "csv": csv, "width": round(96 * figure.get_figwidth())}
+    display(figure, metadata={"image/png": about})
     plt.close(figure)
 
 
@@ -65,15 +87,42 @@ def save(figure: Figure | Axes, path: Path) -> None:
     save_atomically(path, lambda part: figure.savefig(part, format=path.suffix[1:]))
 
 
-def table(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> Styler:
-    """A frame as a table for readers: no index, text to the left, numbers by `formats` (column to format string).
+def table(frame: pd.DataFrame, formats: Mapping[str, str] | str = "", caption: str = ""):
+    """A frame as a table for readers: text to the left, numbers to the right, a dash where there is nothing.
 
     Columns that hold nothing are left out.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its index is a column if it has a name.
+    formats : mapping of column to format string, or one for all columns of floats
+    caption : str
+
+    Returns
+    -------
+    IPython.display.HTML
     """
+    from IPython.display import HTML
+
+    frame = frame.reset_index() if frame.index.names != [None] else frame
     frame = frame.loc[:, ~(frame.isna() | (frame == "")).all()] if len(frame) else frame
-    formats = {column: text for column, text in (formats or {}).items() if column in frame}
-    left = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
-    return frame.style.hide(axis="index").format(formats, na_rep="", escape="html").set_table_styles(left)
+    heads, columns = [], []
+    for name, values in frame.items():
+        number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        form = "{:g}" if pd.api.types.is_float_dtype(values) else "{}"
+        if isinstance(formats, Mapping):
+            form = formats.get(name, form)
+        elif form == "{:g}":
+            form = formats or form
+        cells = ["–" if pd.isna(value) or value == "" else form.format(value) for value in values]
+        cells = [cell.replace("-", "−") for cell in cells] if number else map(escape, cells)
+        side, whole = ("right", "; white-space: nowrap") if number else ("left", "")
+        heads.append(f'<th scope="col" style="text-align: {side}">{escape(str(name))}</th>')
+        columns.append([f'<td style="text-align: {side}{whole}">{cell}</td>' for cell in cells])
+    caption = f"<caption>{escape(caption)}</caption>" if caption else ""
+    rows = "".join(f"<tr>{''.join(row)}</tr>\n" for row in zip(*columns))
+    return HTML(f"<table>{caption}<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{rows}</tbody></table>")
 
 
 def rating_shares(ratings: pd.DataFrame) -> pd.Series:
@@ -154,7 +203,7 @@ def plot_genres(genres: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     genres : DataFrame
         Indexed by genre, with n_ratings and mean_rating (stars), as `saerec.genre_table` makes it.
     """
-    ax = ax or plt.subplots(figsize=(9, 5.5))[1]
+    ax = ax or plt.subplots(figsize=(7, 5.5))[1]
     genres = genres.sort_values("n_ratings")
     bars = ax.barh(genres.index.map(literal), genres["n_ratings"])
     ax.bar_label(bars, labels=[f"{stars:.2f} ★" for stars in genres["mean_rating"]], padding=3, fontsize=SMALL)
@@ -191,6 +240,8 @@ def plot_density(matrix: RatingMatrix, *, title: str, ax: Axes | None = None) ->
     ax.figure.colorbar(image, ax=ax, label="share of cells with a rating", format=PercentFormatter(1.0, decimals=0))
     ax.invert_yaxis()
     ax.grid(visible=False)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set(xlabel="items, most rated first", ylabel="users, most active first", title=literal(title))
     return ax
 
@@ -208,16 +259,15 @@ def plot_history(
     best_epoch : int, optional
     """
     ax = ax or plt.subplots()[1]
-    ax.plot(history["epoch"], history["train_rmse"], color=ORANGE, linestyle="--", label="training")
+    ax.plot(history["epoch"], history["train_rmse"], color=GREEN, linestyle="--", label="training")
     ax.plot(history["epoch"], history["valid_rmse"], color=BLUE, linewidth=2, label="validation")
     _draw_baselines(ax, baselines)
     if best_epoch is not None:
         best = history.set_index("epoch").loc[best_epoch, "valid_rmse"]
         ax.axvline(best_epoch, color=RED, linewidth=1)
         ax.plot(best_epoch, best, "o", color=RED, label=f"chosen: epoch {best_epoch}, {best:.4f}")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-    ax.set(xlabel="epoch", ylabel="RMSE (rating points)", title="Error while training")
+    _draw_epochs(ax)
+    ax.set(ylabel="RMSE (rating points)", title="Error while training")
     return ax
 
 
@@ -231,10 +281,10 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
     highlight : str
         The model that is drawn in colour.
     """
-    ax = ax or plt.subplots(figsize=(9, 0.45 * len(scores) + 1.2))[1]
+    ax = ax or plt.subplots(figsize=(7, 0.45 * len(scores) + 1.2))[1]
     scores = scores.sort_values(ascending=False).rename(literal)
     colours = [RED if name == literal(highlight) else GREY for name in scores.index]
-    ax.hlines(scores.index, scores.min(), scores, color="#C8C8C8", linewidth=1)
+    ax.hlines(scores.index, scores.min(), scores, color=GREY, linewidth=0.6)
     ax.scatter(scores, scores.index, color=colours, s=60, zorder=3)
     for name, score in scores.items():
         ax.annotate(
@@ -248,27 +298,28 @@ def plot_scores(scores: pd.Series, *, xlabel: str, highlight: str = "saerec", ax
 
 
 def plot_list_scores(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """What lists in several orders are worth: a labelled dot each, novelty across, ndcg upwards.
+    """What lists in several orders are worth: side by side for each measure a bar for each order, from zero.
 
     Parameters
     ----------
     scores : DataFrame
-        Indexed by what the lists are ordered by, with the columns ndcg and novelty (bits): see `saerec.list_scores`.
-        Orders whose name begins with saerec are drawn in colour.
+        Indexed by what the lists are ordered by, with the columns of `LIST_MEASURES`: see `saerec.list_scores`. Orders
+        whose name begins with saerec are drawn in colour.
     """
-    ax = ax or plt.subplots()[1]
+    ax = ax or plt.subplots(figsize=(7, 0.4 * len(scores) + 1))[1]
     colours = [RED if name.startswith("saerec") else GREY for name in scores.index]
-    ax.scatter(scores["novelty"], scores["ndcg"], color=colours, s=60, zorder=3)
-    for name, row in scores.iterrows():
-        at = (row["novelty"], row["ndcg"])
-        ax.annotate(literal(name), at, xytext=(8, 0), textcoords="offset points", va="center", fontsize=SMALL)
-    ax.margins(x=0.25, y=0.12)
-    ax.set_ylim(bottom=0)
-    ax.set(
-        xlabel="novelty of a listed item (bits); right is rarer",
-        ylabel="NDCG of the first places; up is better",
-        title="What lists are worth",
-    )
+    places, longest = range(len(scores)), 0.5  # of a panel: the rest is for the number
+    for left, (name, (label, form)) in enumerate(LIST_MEASURES.items()):
+        values = scores[name]
+        bars = ax.barh(places, longest * values / max(values.max(), 1e-9), left=left, color=colours, height=0.62)
+        ax.bar_label(bars, labels=[form.format(value) for value in values], padding=3, fontsize=SMALL)
+        ax.text(left, -0.7, label, va="bottom", fontsize=SMALL, weight="bold")
+        ax.axvline(left, color=GREY, linewidth=0.8)
+    ax.set(xlim=(0, len(LIST_MEASURES)), xticks=[], yticks=places, yticklabels=scores.index.map(literal))
+    ax.invert_yaxis()
+    ax.spines["bottom"].set_visible(False)
+    ax.grid(visible=False)
+    ax.set_title("What lists are worth", pad=26)
     return ax
 
 
@@ -281,7 +332,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         Indexed by the models' names, with the columns rmse (stars) and ndcg. Who has no rmse is drawn in a strip at the
         side. Models whose name begins with saerec are diamonds in colour.
     """
-    ax = ax or plt.subplots(figsize=(9, 5.5))[1]
+    ax = ax or plt.subplots(figsize=(7, 5.5))[1]
     scores = scores.sort_values("ndcg")
     parts = {ax: scores.dropna(subset="rmse")}
     lists_only = scores[scores["rmse"].isna()].assign(rmse=0.0)
@@ -308,7 +359,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         strip.set_facecolor("#F4F4F4")
     ax.set(
         xlabel="RMSE (rating points); left is better",
-        ylabel="NDCG of the first ten places; up is better",
+        ylabel="ndcg@10; up is better",
         title="Errors and lists",
     )
     return ax
@@ -389,7 +440,7 @@ def plot_calibration(observed: pd.Series, *, ax: Axes | None = None) -> Axes:
     observed : Series of float
         The share of ratings inside, indexed by the stated share.
     """
-    ax = ax or plt.subplots(figsize=(4.5, 4.5))[1]
+    ax = ax or plt.subplots()[1]
     ax.plot([0, 1], [0, 1], linestyle="--", color=GREY, label="as stated")
     ax.plot(observed.index, observed, "o-", color=BLUE, label="on test")
     for axis in (ax.xaxis, ax.yaxis):
@@ -424,24 +475,28 @@ def plot_error_bars(errors: Mapping[str, pd.Series], *, ylabel: str, ax: Axes | 
 def plot_top(recommended: pd.DataFrame, *, title: str, scale: tuple[float, float], ax: Axes | None = None) -> Axes:
     """One user's list: a bar of predicted stars for each title, the first on top, and its error bar if there is one.
 
+    Beside it stand the prediction and where the error bar ends, which is within the scale.
+
     Parameters
     ----------
     recommended : DataFrame
         With title, score and perhaps error, in order, as `Recommender.recommend` returns it.
     scale : (lowest, highest) rating, stars
     """
-    ax = ax or plt.subplots(figsize=(9, 0.36 * len(recommended) + 1))[1]
+    ax = ax or plt.subplots(figsize=(7, 0.36 * len(recommended) + 1))[1]
     titles, title = [_shortened(name) for name in recommended["title"]], literal(title)
     positions = range(len(titles))
-    ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=BLUE, height=0.6)
+    ax.barh(positions, recommended["score"] - scale[0], left=scale[0], color=SKY, edgecolor=BLUE, height=0.6)
     labels = [f"{score:.2f}" for score in recommended["score"]]
     if "error" in recommended:
-        labels = [f"{label} ± {error:.2f}" for label, error in zip(labels, recommended["error"])]
         ends = [(recommended["score"] + sign * recommended["error"]).clip(*scale) for sign in (-1, 1)]
-        ax.hlines(positions, *ends, color=ORANGE, linewidth=2)
+        labels = [f"{label} ({low:.1f}–{high:.1f})" for label, low, high in zip(labels, *ends)]
+        ax.hlines(positions, *ends, color=INK, linewidth=2)
     for place, label in zip(positions, labels):
-        ax.annotate(label, (1, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
-    ax.set_yticks(positions, titles)
+        ax.annotate(label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL)
+    ax.set_yticks(positions, titles, fontsize=SMALL)
+    ax.set_xticks([scale[0], *(tick for tick in MaxNLocator(5).tick_values(*scale) if scale[0] < tick <= scale[1])])
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set(xlim=(scale[0], scale[1] + 0.02 * (scale[1] - scale[0])), xlabel="predicted rating", title=title)
@@ -466,21 +521,21 @@ def plot_influence(explained: pd.DataFrame, *, title: str, n: int = 5, ax: Axes 
     told = ordered["influence"].round(digits)
     raising, lowering = ordered[told > 0].head(n), ordered[told < 0].tail(n)
     shown = pd.concat([raising, lowering])
-    ax = ax or plt.subplots(figsize=(9, 0.36 * max(len(shown), 1) + 1))[1]
+    ax = ax or plt.subplots(figsize=(7, 0.36 * max(len(shown), 1) + 1))[1]
     places = range(len(shown))
     colours = [BLUE if influence > 0 else ORANGE for influence in shown["influence"]]
     bars = ax.barh(places, shown["influence"], color=colours, height=0.6)
-    ax.bar_label(
-        bars, labels=[f"{influence:+.{digits}f}" for influence in shown["influence"]], padding=3, fontsize=SMALL
-    )
+    told = [f"{influence:+.{digits}f}".replace("-", "−") for influence in shown["influence"]]
+    ax.bar_label(bars, labels=told, padding=3, fontsize=SMALL)
     labels = [f"{_shortened(name)}, rated {stars:g}" for name, stars in zip(shown["title"], shown["rating"])]
-    ax.set_yticks(places, labels)
+    ax.set_yticks(places, labels, fontsize=SMALL)
     ax.invert_yaxis()
     ax.axvline(0, color=GREY, linewidth=1)
     ax.grid(visible=False, axis="y")
     ax.margins(x=0.2)  # room for the labels of bars to the left
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set(xlabel="what the rating does for the prediction (rating points)", title=literal(title))
+    ax.set_xlabel("what the prediction gains by the rating (rating points)", loc="right")
+    ax.set_title("\n".join(wrap(literal(title), 44)))  # not wider than the axes
     return ax
 
 
@@ -504,16 +559,15 @@ def plot_curves(
     """
     ax = ax or plt.subplots()[1]
     names = [*curves, *(name for name in dots if name not in curves)]
-    colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, SKY, RED)))
-    for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-", "--")):
+    colours = dict(zip(names, (BLUE, ORANGE, GREEN, PINK, RED)))
+    for (name, curve), style in zip(curves.items(), ("-", "--", "-.", ":", "-")):
         ax.plot(curve.index, curve, style, color=colours[name], linewidth=2, label=literal(name))
     for (name, points), marker in zip(dots.items(), "os^Dv"):
         label = f"_{name}" if name in curves else literal(name)
         ax.plot(points.index, points, marker, color=colours[name], markeredgecolor="white", markersize=8, label=label)
     _draw_baselines(ax, baselines)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-    ax.set(xlabel="epoch", ylabel=ylabel, title=title)
+    _draw_epochs(ax)
+    ax.set(ylabel=ylabel, title=title)
     return ax
 
 
@@ -540,7 +594,7 @@ def plot_steps(
     baselines : mapping of name to RMSE, stars
         Lines across the enlarged part.
     """
-    ax = ax or plt.subplots(figsize=(9, 0.4 * len(steps) + 1.2))[1]
+    ax = ax or plt.subplots(figsize=(7, 0.4 * len(steps) + 1.2))[1]
     colours = [RED if name.startswith(highlight) else GREY for name in steps.index]
     places, longest = np.arange(len(steps)), steps["rmse"].max()
     bars = ax.barh(places, steps["rmse"], height=0.62, color=colours)
@@ -556,7 +610,7 @@ def plot_steps(
     beside = ax.inset_axes([0.54, 0, 0.46, 1], sharey=ax)
     for place, rmse, spread, here, colour in zip(places, steps["rmse"], steps["rmse_spread"], near, colours):
         if here:
-            beside.hlines(place, rmse - spread / 2, rmse + spread / 2, color=SKY, linewidth=6)
+            beside.hlines(place, rmse - spread / 2, rmse + spread / 2, color=BLUE, linewidth=3)
         beside.plot(rmse if here else edge, place, "o" if here else ">", color=colour, markersize=7, zorder=3)
     for name, rmse in baselines.items():
         beside.axvline(rmse, color=BLUE, linestyle=":", linewidth=1.2)
@@ -564,19 +618,34 @@ def plot_steps(
         beside.annotate(literal(name), (rmse, 1), color=BLUE, fontsize=SMALL, **at)
     beside.tick_params(labelleft=False)
     beside.margins(x=0.08)
-    beside.set(xlabel="the same, enlarged", title="Enlarged")
+    key = [Line2D([], [], color=BLUE, linewidth=3, label="spread")]
+    if not near.all():
+        key.append(Line2D([], [], color=GREY, marker=">", linestyle="", label="beyond the edge"))
+    below = (0.5, -0.7 / len(steps) - 0.08)
+    beside.legend(handles=key, loc="upper center", bbox_to_anchor=below, ncols=2, fontsize=SMALL)
+    beside.set_title("Enlarged")
     for one in (ax, beside):
         one.grid(visible=False, axis="y")
     return ax
 
 
+def _draw_epochs(ax: Axes) -> None:
+    """Epochs along the axis, which count from 1, and the legend below them."""
+    ax.set_xlim(left=max(ax.get_xlim()[0], 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("epoch")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
+
+
 def _draw_baselines(ax: Axes, baselines: Mapping[str, float]) -> None:
-    at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+    """Lines across; their names, to the right of the axes, stand one above another where lines are close."""
     for _, error in baselines.items():
         ax.axhline(error, color=GREY, linestyle=":", linewidth=1)
     low, high = ax.get_ylim()
-    line, free = (high - low) / 20, low  # of text; names of near-equal errors stand one above another
+    line, free = (high - low) / 13, -math.inf  # of text
     for name, error in sorted(baselines.items(), key=lambda baseline: baseline[1]):
-        place = max(error, free)
-        ax.annotate(literal(name), (1, place), color=GREY, fontsize=SMALL, **at)
-        free = place + line
+        lines = wrap(literal(name), 20) or [""]
+        place = max(error, free + line * len(lines) / 2)
+        at = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        ax.annotate("\n".join(lines), (1.01, place), color=GREY, fontsize=SMALL, **at)
+        free = place + line * len(lines) / 2

@@ -55,13 +55,13 @@ ARTEFACTS = {
     "test.parquet": ("02_training", "test ratings"),
     "baselines.csv": ("02_training", "validation errors of the baselines"),
     "history.csv": ("02_training", "training and validation error of every epoch"),
-    "history.png": ("02_training", "their picture"),
+    "history.png": ("02_training", "a picture of the errors of every epoch"),
     "seconds.csv": ("02_training", "how long every epoch took"),
     "checkpoints": ("02_training", "the weights of every epoch, and what it takes to go on"),
     "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
     "scores.csv": ("03_best_epoch", "test errors of the model and the baselines"),
-    "told_when.csv": ("03_best_epoch", "the same of predictions that are told when a rating was given"),
-    "scores.png": ("03_best_epoch", "their picture"),
+    "told_when.csv": ("03_best_epoch", "test errors of predictions that are told when a rating was given"),
+    "scores.png": ("03_best_epoch", "a picture of the test errors"),
     "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
     "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),
     "calibration.csv": ("03_best_epoch", "how often the error bars held, and how wide they are, by group"),
@@ -81,7 +81,7 @@ ARTEFACTS = {
     "original_history.csv": ("05_original_study", "errors of the original and of what was mended, epoch by epoch"),
     "peers.csv": ("06_peers", "saerec and other recommenders: test errors and what their lists are worth"),
     "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
-    "peers.png": ("06_peers", "their picture"),
+    "peers.png": ("06_peers", "a picture of their errors and lists"),
 }
 
 # What they read of it.
@@ -190,11 +190,19 @@ def errors(folder: Path) -> pd.DataFrame | None:
 
 
 def _errors(folder: Path, record: dict) -> pd.DataFrame | None:
-    path = Path(folder, "scores.csv")
+    return _table(folder, record, "scores.csv")
+
+
+def _table(folder: Path, record: dict, name: str) -> pd.DataFrame | None:
+    """What a notebook wrote, if it is done and nobody has changed it since."""
+    path = Path(folder, name)
     if not _is_whole(folder, record, path.name):
         return None
     then = record["notebooks"].get(ARTEFACTS[path.name][0], {"writes": {}})["writes"]
-    return None if path.name in then and then[path.name] != sha256_of(path) else pd.read_csv(path)
+    if path.name in then and then[path.name] != sha256_of(path):
+        return None
+    table = pd.read_csv(path)
+    return table if len(table) else None  # there are no lists to measure where nobody liked anything
 
 
 def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
@@ -623,20 +631,42 @@ def _write_index(folder: Path) -> Path:
                 "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
                 "title": title,
                 "question": question,
-                "settings": _with_what(folder, work),
-                "seconds": f"{seconds} s" if seconds is not None else "",
+                "settings": _with_what(folder, work) + (f"; took {seconds} s" if seconds is not None else ""),
             }
         )
+    scores, lists = _errors(folder, record), _table(folder, record, "list_scores.csv")
+    picture = folder / "scores.png"
     exports.write_index(
         folder / INDEX_PAGE,
         title=f"A study of {Path(record['parameters']['dataset']).name}",
-        summary=f"saerec {record['saerec']}.",
+        result=_result(scores, lists, record["parameters"].get("rank_by", "both")),
+        picture=picture if _is_whole(folder, record, picture.name) else None,
         notebooks=rows,
-        scores=_errors(folder, record),
+        scores=scores,
+        lists=lists,
         files=[(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()],
+        maker=f"saerec {record['saerec']}",
         recommender=RECOMMENDER_PAGE if (folder / RECOMMENDER_PAGE).exists() else "",
     )
     return folder / INDEX_PAGE
+
+
+def _result(scores: pd.DataFrame | None, lists: pd.DataFrame | None, rank_by: str) -> str:
+    """What a run has found: how far predictions are off, and how much of what people like its lists hold."""
+    if scores is None:
+        return "There are no errors on test ratings yet: the notebook 03_best_epoch measures them."
+    rmse = scores.set_index("model")["rmse"]
+    told = f"saerec is off by {rmse['saerec']:.2f} points on ratings that it has not seen"
+    if "regularised biases" in rmse:
+        told += f", where averages of users and items are off by {rmse['regularised biases']:.2f}"
+    told += " (root mean square)."
+    if lists is not None and {"most popular", f"saerec: {rank_by}"} <= set(lists["order"]):
+        recall = lists.set_index("order")["recall"]
+        told += (
+            f" Of what a user liked among them its list of ten holds {recall[f'saerec: {rank_by}']:.0%} on average, "
+        )
+        told += f"a list of the most popular {recall['most popular']:.0%}."
+    return told
 
 
 def _heading(name: str) -> tuple[str, str]:
@@ -654,7 +684,9 @@ def _heading(name: str) -> tuple[str, str]:
 
 def _with_what(folder: Path, work: Mapping) -> str:
     """With which parameters a notebook's work was done, and whether that is finished and of what lies there now."""
-    told = [", ".join(f"{name} = {value}" for name, value in work["inputs"]["parameters"].items()) or "defaults"]
+    values = work["inputs"]["parameters"].items()
+    values = {name: Path(value).name if name == "titles" else value for name, value in values}  # not where that lies
+    told = [", ".join(f"{name} = {value}" for name, value in values.items()) or "default settings"]
     if "writes" not in work:
         told.append(work.get("failed", "not finished"))
     told += [f"{name} has changed since" for name in others(folder, work["inputs"]["reads"])]

@@ -56,6 +56,27 @@ def test_parameters_are_literals_with_comments_that_papermill_can_read(notebook)
         assert type(ast.literal_eval(value)) in (str, int, float, bool, list)
 
 
+def test_every_picture_has_a_caption_and_the_file_of_its_numbers(notebook):
+    name = notebook.cells[0].source[2]
+    calls = [node for cell in code(notebook) for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    shown = [call for call in calls if ast.unparse(call.func) == "plots.show"]
+    assert shown
+    for call in shown:
+        *_, csv = call.args
+        writer, _ = series.ARTEFACTS[csv.value]
+        assert len(call.args) == 4 and csv.value.endswith(".csv") and int(writer[:2]) <= int(name), ast.unparse(call)
+
+
+def test_tables_go_through_plots(notebook):
+    """Frames that pandas shows have an empty header over their index, and no caption."""
+    for cell in code(notebook):
+        last = ast.parse(cell.source).body[-1]
+        if isinstance(last, ast.Expr) and not cell.source.rstrip().endswith(";"):
+            assert re.match(
+                r"(plots|Markdown|print|saerec\.write_table|data$|final\.save|recommender\.save)", ast.unparse(last)
+            )
+
+
 def test_links_lead_to_files(notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -230,6 +251,13 @@ def test_the_pages_stand_alone(full_run):
             assert (full_run / target).exists(), f"{page.name} leads to {target}"
         for image in re.findall(r"<img[^>]*>", html):
             assert re.search(r'alt="(?!No description)[^"]{10,}"', image), image[-200:]
+        assert str(full_run) not in html and str(ROOT) not in html
+        if page.stem != "recommender":
+            captions = re.findall(r"<figcaption>(?:Figure (\d)\.(\d+)\. )?\w.*?<a href=\"\w+\.csv\">", html)
+            assert len(captions) == html.count("<img ")
+            if page.stem != "index":
+                assert captions == [(page.stem[1], str(n)) for n in range(1, len(captions) + 1)]
+                assert html.count("<th></th>") == html.count('<th scope="col"></th>') == 0
 
 
 class Marks(HTMLParser):

@@ -1,5 +1,6 @@
 """Every picture draws what it was given, labels its axes, and can be drawn on an axes of the caller's."""
 
+import re
 from html import unescape
 from itertools import pairwise
 
@@ -11,7 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgba
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from nbconvert.filters import markdown2html
 
@@ -60,6 +63,7 @@ def test_draws_on_the_given_axes_with_labelled_axes(name):
     ax.figure.canvas.draw()
 
 
+LISTS = ["ndcg", "recall", "coverage", "popularity", "novelty"]
 NAME = r"$5 off \frac{ $9"  # between the dollars is no formula: to draw it as one would be an error
 NAMED = {
     "plot_long_tail": lambda: plots.plot_long_tail(pd.Series([3, 2]), kept=1, what=NAME),
@@ -67,7 +71,7 @@ NAMED = {
     "plot_density": lambda: plots.plot_density(saerec.RatingMatrix.from_frame(RATINGS), title=NAME),
     "plot_history": lambda: plots.plot_history(HISTORY, baselines={NAME: 0.9}),
     "plot_scores": lambda: plots.plot_scores(pd.Series({NAME: 0.9, "b": 0.8}), xlabel="x", highlight=NAME),
-    "plot_list_scores": lambda: plots.plot_list_scores(pd.DataFrame({"ndcg": [0.1], "novelty": [9]}, index=[NAME])),
+    "plot_list_scores": lambda: plots.plot_list_scores(pd.DataFrame(dict.fromkeys(LISTS, 0.1), index=[NAME])),
     "plot_error_by": lambda: plots.plot_error_by(
         {NAME: pd.DataFrame({"rmse": [0.5], "n_ratings": [3]}, index=[NAME])}, xlabel="x"
     ),
@@ -210,7 +214,7 @@ def test_peers_are_named_dots_and_who_has_no_rmse_stands_in_the_strip():
 
 def test_top_shortens_long_titles_and_survives_missing_ones():
     ax = plots.plot_top(TOP, title="Top", scale=(0.5, 5.0))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 57 + "…", "Heat (1995)", "(no title)"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 41 + "…", "Heat (1995)", "(no title)"]
     assert [round(float(bar.get_width()), 3) for bar in ax.patches] == [4.0, 3.75, 3.5]
 
 
@@ -218,7 +222,8 @@ def test_top_draws_error_bars_within_the_scale_and_tells_them():
     ax = plots.plot_top(TOP.assign(error=[1.0, 0.5, 0.25]), title="Top", scale=(0.5, 5.0))
     (bars,) = ax.collections
     assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[3.5, 5], [3.75, 4.75], [3.75, 4.25]]
-    assert [text.get_text() for text in ax.texts] == ["4.50 ± 1.00", "4.25 ± 0.50", "4.00 ± 0.25"]
+    assert [text.get_text() for text in ax.texts] == ["4.50 (3.5–5.0)", "4.25 (3.8–4.8)", "4.00 (3.8–4.2)"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "1", "2", "3", "4", "5"]
 
 
 def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing():
@@ -233,12 +238,18 @@ def test_influence_shows_the_strongest_for_and_against_and_not_what_does_nothing
     assert not list(plots.plot_influence(explained.head(0), title="t").patches)
 
 
+def test_a_long_title_does_not_widen_the_picture():
+    explained = pd.DataFrame({"title": ["a"], "rating": [4.0], "influence": [0.1]})
+    ax = plots.plot_influence(explained, title="Lord of the Rings: The Fellowship of the Ring, The (2001) for user 473")
+    assert max(map(len, (ax.get_title(loc="center") or ax.get_title(loc="left")).split("\n"))) <= 44
+
+
 def test_small_influences_have_labels_that_tell_and_what_a_label_would_call_zero_is_left_out():
     explained = pd.DataFrame({"title": list("abc"), "rating": 4, "influence": [0.3, 0.004, -0.004]})
     assert [text.get_text() for text in plots.plot_influence(explained, title="t").texts] == ["+0.30"]
     small = explained.assign(influence=[0.004, 0.001, -0.0021])
     ax = plots.plot_influence(small, title="t")
-    assert [text.get_text() for text in ax.texts] == ["+0.0040", "+0.0010", "-0.0021"]
+    assert [text.get_text() for text in ax.texts] == ["+0.0040", "+0.0010", "−0.0021"]
     ax.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
@@ -282,20 +293,117 @@ def test_a_title_in_markdown_is_shown_and_makes_nothing_of_itself():
 
 
 def test_table_escapes_text_and_formats_numbers():
-    html = plots.table(pd.DataFrame({"title": ["<i>x</i>"], "score": [4.5678]}), {"score": "{:.2f}"}).to_html()
-    assert "&lt;i&gt;x&lt;/i&gt;" in html and ">4.57<" in html
+    frame = pd.DataFrame({"title": ["<i>x</i>", "-"], "score": [4.5678, -1], "n": [1, 2]})
+    html = plots.table(frame, {"score": "{:.2f}"}, "What & why").data
+    assert "&lt;i&gt;x&lt;/i&gt;" in html and ">4.57<" in html and ">−1.00<" in html and ">-<" in html
+    assert "<caption>What &amp; why</caption>" in html
+    assert re.findall(r"<th ([^>]*)>(\w+)<", html) == [
+        ('scope="col" style="text-align: left"', "title"),
+        ('scope="col" style="text-align: right"', "score"),
+        ('scope="col" style="text-align: right"', "n"),
+    ]
 
 
-def test_show_displays_the_figure_with_its_alternative_text(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
-    ax = plots.plot_years(RATINGS)
-    plots.show(ax, "two bars")
-    assert shown == [(ax.figure, {"image/png": {"alt": "two bars"}})]
-    assert not plt.fignum_exists(ax.figure.number)
+def cells(table):
+    return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.data.split("<tr>")[1:]]
+
+
+def test_a_named_index_is_a_column_and_one_format_is_of_all_floats():
+    frame = pd.DataFrame({"rmse": [0.5, None], "n": [1000, 2]}, index=pd.Index(["a", "b"], name="model"))
+    assert cells(plots.table(frame, "{:.3f}")) == [["model", "rmse", "n"], ["a", "0.500", "1000"], ["b", "–", "2"]]
+    assert cells(plots.table(frame))[1] == ["a", "0.5", "1000"]
 
 
 def test_a_table_leaves_out_columns_that_hold_nothing():
     frame = pd.DataFrame({"a": [1, 2], "b": ["", ""], "c": [None, None], "d": ["", "x"]})
-    assert list(plots.table(frame, {"a": "{:.1f}", "b": "{}"}).data.columns) == ["a", "d"]
-    assert list(plots.table(frame.head(0)).data.columns) == ["a", "b", "c", "d"]
+    assert cells(plots.table(frame, {"a": "{:.1f}", "b": "{}"})) == [["a", "d"], ["1.0", "–"], ["2.0", "x"]]
+    assert cells(plots.table(frame.head(0))) == [["a", "b", "c", "d"]]
+
+
+def test_show_displays_the_figure_with_all_that_its_page_says_of_it(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
+    ax = plots.plot_years(RATINGS, ax=plt.subplots(figsize=(7, 4))[1])
+    plots.show(ax, "two bars", "Ratings by year.", "exploration.csv")
+    about = {"alt": "two bars", "caption": "Ratings by year.", "csv": "exploration.csv", "width": 672}
+    assert shown == [(ax.figure, {"image/png": about})]
+    assert not plt.fignum_exists(ax.figure.number)
+
+
+def contrast(colour, ground="white"):
+    """As of WCAG 2."""
+    parts = np.array([to_rgb(colour), to_rgb(ground)])
+    light = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    return (light.max() + 0.05) / (light.min() + 0.05)
+
+
+def peers():
+    return plots.plot_peers(pd.DataFrame({"rmse": [0.8, 0.9, None], "ndcg": [0.3, 0.1, 0.2]}, ["saerec", "a", "b"]))
+
+
+ALL = {name: lambda draw=draw: draw(plt.subplots()[1]) for name, draw in DRAWN.items()} | NAMED | {"plot_peers": peers}
+ALL |= {
+    "plot_top, sure": lambda: plots.plot_top(TOP.assign(error=0.5), title="t", scale=(0.5, 5.0)),
+    "plot_error_by, many": lambda: plots.plot_error_by(
+        {name: pd.DataFrame({"rmse": [0.5, 1.0], "n_ratings": [3, 4]}, index=["low", "high"]) for name in "abcd"},
+        xlabel="x",
+    ),
+    "plot_curves, many": lambda: plots.plot_curves({name: pd.Series({1: 0.9, 2: 0.8}) for name in "abcde"}),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_text_stands_out_by_4_5_to_1_and_lines_by_3_to_1(name):
+    figure = ALL[name]().figure
+    grid = plt.rcParams["grid.color"]
+    texts = [text.get_color() for text in figure.findobj(Text) if text.get_text()]
+    lines = [line.get_color() for line in figure.findobj(Line2D) if line.get_color() != grid]
+    lines += [colour for lines in figure.findobj(LineCollection) for colour in lines.get_colors()]
+    bars = [patch for ax in figure.findobj(plt.Axes) for patch in ax.patches if patch.get_alpha() is None]
+    assert texts and all(contrast(colour) >= 4.5 for colour in texts)
+    assert all(contrast(colour) >= 3 for colour in lines)
+    assert all(max(map(contrast, (bar.get_facecolor()[:3], bar.get_edgecolor()[:3]))) >= 3 for bar in bars)
+
+
+def test_the_name_of_the_cut_stands_out_on_its_shade():
+    (label,) = plots.plot_long_tail(RATINGS["item_id"].value_counts(), kept=2, what="movies").texts
+    shade = 0.8 + 0.2 * np.array(to_rgb(plots.SKY))
+    assert contrast(label.get_color(), shade) >= 4.5
+
+
+def test_the_style_cycles_through_lines_that_stand_out():
+    plots.use_style()
+    assert [f"#{colour.strip('#')}" for colour in plt.rcParams["axes.prop_cycle"].by_key()["color"]] == [
+        plots.BLUE,
+        plots.ORANGE,
+        plots.GREEN,
+        plots.PINK,
+        plots.RED,
+    ]
+    matplotlib.rcdefaults()
+
+
+def test_names_of_baselines_stand_beside_the_axes_and_epochs_count_from_1():
+    ax = plots.plot_history(HISTORY, baselines={"a": 0.93, "b": 0.931}, best_epoch=2)
+    ax.figure.canvas.draw()
+    assert all(text.get_window_extent().x0 > ax.bbox.x1 for text in ax.texts) and ax.get_xlim()[0] >= 0.5
+    assert plots.plot_curves({"test": pd.Series({1: 0.9, 40: 0.8})}).get_xlim()[0] >= 0.5
+
+
+def test_lists_are_told_by_all_their_measures():
+    scores = pd.DataFrame(
+        dict(zip(LISTS, ([0.1, 0.2], [0.3, 0.1], [0.05, 0.5], [90, 30.4], [2.5, 4]))), ["a", "saerec: b"]
+    )
+    ax = plots.plot_list_scores(scores)
+    told = [text.get_text() for text in ax.texts]
+    assert [text for text in told if text[0].isalpha()] == [
+        "ndcg@10",
+        "recall@10",
+        "coverage",
+        "popularity",
+        "novelty (bits)",
+    ]
+    numbers = [text for text in told if text[0].isdigit()]
+    assert numbers == ["0.100", "0.200", "0.300", "0.100", "5.0%", "50.0%", "90", "30", "2.50", "4.00"]
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(5, 2)
+    assert np.allclose(widths.max(axis=1), widths.max()) and widths[0, 0] == pytest.approx(widths[0, 1] / 2)

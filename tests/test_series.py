@@ -20,7 +20,7 @@ from saerec import exports, plots, series
 from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer, remove
 from saerec.movielens import DATA_DIR
-from saerec.record import read_record
+from saerec.record import read_record, write_record
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
@@ -503,7 +503,9 @@ def test_a_table_of_errors_that_was_changed_is_not_told_and_stops_nothing(unexec
     assert "0.5000" in index.read_text(encoding="utf-8")
     (index.parent / "scores.csv").write_text('model,rmse\n"saerec,0.4\n1,2,3')
     index = series.run(out=index.parent, only=["02"])
-    assert series.errors(index.parent) is None and "There are none yet" in index.read_text(encoding="utf-8")
+    assert series.errors(index.parent) is None and "There are no errors on test ratings yet" in index.read_text(
+        encoding="utf-8"
+    )
     assert "results" not in read_record(index.parent)
 
 
@@ -535,14 +537,14 @@ def test_one_notebook_again_keeps_the_record_of_the_others(notebooks, tmp_path):
     assert after["parameters"] == before["parameters"] | {"divisor": 4}
     assert set(after["seconds"]) == {"01_first", "02_second"}
     shown = index.read_text(encoding="utf-8")
-    assert "<td>n = 7</td>" in shown and "<td>divisor = 4</td>" in shown
+    assert "<small>n = 7; took" in shown and "<small>divisor = 4; took" in shown
 
     with pytest.raises(series.SeriesError):
         series.run(out=folder, parameters={"divisor": 0}, only=["02_second"], progress=False)
     assert not (folder / "02_second.html").exists()
     series.run(out=folder, only=["02"], progress=False)  # with what it last worked with
     assert json.loads((folder / "run.json").read_text())["parameters"]["divisor"] == 4
-    assert "<td>divisor = 4</td>" in index.read_text(encoding="utf-8")
+    assert "<small>divisor = 4; took" in index.read_text(encoding="utf-8")
 
 
 @pytest.mark.series
@@ -743,7 +745,7 @@ def test_the_series_runs_on_a_file_of_ones_own(tastes, tmp_path):
     assert "22 of 24 rated items have no title in it, for example" in first
     assert f"{len(shop)} ratings are too few to learn taste from" in first
     assert "Nothing: there are no more users and no more items than it keeps" in first and "nan" not in first
-    assert "Maps of the table. All: " in first and "for items, from" in first
+    assert "Maps of the table. All: " in first and "ever more steeply: items from" in first
     assert "of 24 items" in fourth and "ratings of these items" in fourth
 
 
@@ -757,6 +759,67 @@ def test_training_parts_are_those_of_the_parameters(movielens):
     assert features is None and settings == {"dropout": 0.2, "seed": 0, "device": "cpu"}
     with pytest.raises(ValueError, match="no notebook has a parameter 'epochs'"):
         series.training_parts(parameters={"epochs": 1})
+
+
+def test_the_index_begins_with_what_was_found_and_defines_its_measures(tmp_path):
+    inputs = {"parameters": {"titles": "/home/anna/titles.csv"}, "reads": {}, "data": None, "notebook": "", "code": ""}
+    record = {"saerec": "9.9", "parameters": {"dataset": "/home/anna/shop.csv", "rank_by": "rating"}}
+    record |= {"notebooks": {"01_exploration": {"inputs": inputs, "writes": {}}}}
+    write_record(tmp_path, record)
+    scores = pd.DataFrame(
+        {"model": ["regularised biases", "saerec"], "rmse": [0.86, 0.8], "user_rmse": 0.7, "mae": 0.6}
+    )
+    lists = pd.DataFrame({"order": ["most popular", "saerec: rating"], "ndcg": [0.1, 0.2], "recall": [0.05, 0.25]})
+    lists = lists.assign(coverage=[0.1, 0.625], popularity=9.4, novelty=1.5)
+    page = series._write_index(tmp_path).read_text(encoding="utf-8")
+    assert "There are no errors on test ratings yet" in page and "<table" in page and "Lists of ten" not in page
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    lists.to_csv(tmp_path / "list_scores.csv", index=False)
+    (tmp_path / "scores.png").write_bytes(b"a picture")
+    page = BeautifulSoup(series._write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
+    first, *_ = page.find_all("p")
+    assert first.text == (
+        "saerec is off by 0.80 points on ratings that it has not seen, where averages of users and items are off by "
+        "0.86 (root mean square). Of what a user liked among them its list of ten holds 25% on average, a list of the "
+        "most popular 5%."
+    )
+    (picture,) = page.find_all("img")
+    assert picture["alt"].endswith("on the test ratings: regularised biases 0.8600; saerec 0.8000.")
+    assert page.find("figcaption").a["href"] == "scores.csv"
+    for word in ("user_rmse", "mae", "Regularised biases", "ndcg@10", "recall@10", "coverage", "popularity", "novelty"):
+        assert word in [em.text for em in page.find_all("em")] and word.lower() in page.text.lower()
+    assert "62.5%" in page.text and "/home" not in str(page) and "titles = titles.csv" in page.text
+    assert page.find("details").find("a", href="list_scores.csv") and "saerec 9.9" in page.text
+    pd.DataFrame().to_csv(tmp_path / "list_scores.csv")  # nobody liked anything
+    assert "Lists of ten" not in series._write_index(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_notebooks_page_folds_code_numbers_captions_and_hides_where_it_lay(tmp_path):
+    about = {"alt": "dots", "caption": "Errors & more.", "csv": "errors.csv", "width": 672}
+    picture = new_output("display_data", data={"image/png": "AAAA"}, metadata={"image/png": about})
+    table = new_output("display_data", data={"text/html": plots.table(pd.DataFrame({"n": [1]}), caption="One.").data})
+    said = new_output("stream", name="stdout", text=f"saerec run --out {tmp_path / 'here'} of data/ml-1m")
+    passed = new_code_cell(f'out = "{tmp_path / "here"}"\ndataset = "/home/anna/shop.csv"\nseparator = "/"')
+    passed.metadata["tags"] = ["injected-parameters"]
+    cells = [new_markdown_cell("# 3. Title"), passed, new_code_cell("1 + 1", outputs=[picture, table, said, picture])]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "03_a.ipynb")
+    exports.write_notebook_page(tmp_path / "03_a.ipynb")
+    html = (tmp_path / "03_a.html").read_text(encoding="utf-8")
+    page = BeautifulSoup(html, "html.parser")
+    assert [one.text for one in page.find_all("figcaption")] == [
+        "Figure 3.1. Errors & more. Its numbers",
+        "Figure 3.2. Errors & more. Its numbers",
+    ]
+    assert page.find("figcaption").a["href"] == "errors.csv" and page.find("img")["width"] == "672"
+    assert page.find("caption").text == "Table 3.1. One."
+    assert (
+        all(code.find_parent("details") for code in page.find_all(class_="highlight")) and page.summary.text == "Code"
+    )
+    (scrolls,) = [table.find_parent("div") for table in page.find_all("table")]
+    assert (scrolls["tabindex"], scrolls["role"]) == ("0", "region") and scrolls["aria-label"]
+    assert str(tmp_path) not in html and "/home/anna" not in html
+    assert "saerec run --out here of data/ml-1m" in html and 'dataset = "shop.csv"' in page.text
+    assert html.count("scope=") == len(page.find_all("th")) == 1
 
 
 def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
