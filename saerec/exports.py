@@ -105,7 +105,8 @@ def _without_paths(html: str, notebook: Path) -> str:
     passed = "".join("".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", []))
     for path in map(Path, re.findall(r'"([^"]+)"', passed)):
         if path.is_absolute() and path.name:
-            html = html.replace(escape(str(path)), escape(path.name))
+            there = re.compile('"data:[^"]*"|' + re.escape(escape(str(path))))  # pictures may hold any few letters
+            html = there.sub(lambda found, name=path.name: found[0] if found[0][0] == '"' else escape(name), html)
     return html
 
 

@@ -592,7 +592,7 @@ def test_the_pages_of_a_run_stand_out_and_fit_a_phone(browser, pages, scheme):
         assert len(contrasts) > 15 and min(contrasts) >= 4.5, path
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, path
         shades = tab.evaluate(SIGNS)
-        assert shades and all(shade.count("linear-gradient") == 4 for shade in shades), path
+        assert (shades or path.stem == "index") and all(shade.count("linear-gradient") == 4 for shade in shades), path
     dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark != "rgb(255, 255, 255)") == (scheme == "dark")
     context.close()
