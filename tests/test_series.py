@@ -842,3 +842,12 @@ def test_titles_and_ids_in_a_text_are_no_html_on_its_page(tmp_path):
     assert [image["alt"] for image in BeautifulSoup(page, "html.parser").find_all("img")] == ["x", alt]
     # What Markdown makes of the rest, links that run code and pictures from elsewhere, the browser is told to leave.
     assert "default-src 'none'; img-src data:; style-src" in page.partition("<style>")[0]
+
+
+def test_a_path_is_taken_out_of_a_page_but_not_out_of_pictures(tmp_path):
+    notebook = tmp_path / "01.ipynb"
+    cell = {"source": ['out = "/ab/cd"\n', 'separator = "/"'], "metadata": {"tags": ["injected-parameters"]}}
+    notebook.write_text(json.dumps({"cells": [cell]}))
+    picture = '<img src="data:image/png;base64,xx/ab/cd==" alt="/ab/cd">'
+    html = exports._without_paths(f'<p>in "/ab/cd/file" a/b</p>{picture}', notebook)
+    assert html == '<p>in "cd/file" a/b</p><img src="data:image/png;base64,xx/ab/cd==" alt="cd">'
