@@ -35,7 +35,7 @@ VALUES = (str, int, float, bool, list)
 FILES = {ANY_FILE: str}  # checksums
 DATA = (NOTHING, {"ratings": int, "users": int, "items": int, "sha256": str, "sha256 of titles": str})
 INPUTS = {"parameters": {ANY_NAME: VALUES}, "reads": FILES, "data": DATA, "notebook": str, "code": str}
-WORK = {"inputs": INPUTS, "writes?": FILES, "failed?": str}
+WORK = {"inputs": INPUTS, "parameters?": {ANY_NAME: VALUES}, "writes?": FILES, "failed?": str}
 # What a record must hold, and with a question mark may.
 FORM = {
     "parameters": {"dataset": str, ANY_NAME: VALUES},

@@ -192,6 +192,10 @@ WORK = {"inputs": NOTHING, "writes": {"a.csv": "0"}}
         ({"notebooks": {"01_a": WORK | {"writes": {"/etc/passwd": "0"}}}}, "'/etc/passwd' in writes"),
         ({"notebooks": {"01_a": WORK | {"inputs": NOTHING | {"reads": {"a\\b": "0"}}}}}, "in reads in inputs in 01_a"),
         ({"notebooks": {"01_a": WORK | {"inputs": NOTHING | {"reads": {"a": 0}}}}}, "a in reads .* is 0"),
+        (
+            {"notebooks": {"01_a": WORK | {"parameters": {"n": None}}}},
+            "n in parameters in 01_a in notebooks in it is None",
+        ),
         ({"seconds": {"01_a": "long"}}, "01_a in seconds in it is 'long'"),
         ({"data": {"ratings": 3}}, "data in it lacks users"),
         ({"data": 3}, "data in it is 3"),
