@@ -16,7 +16,7 @@ from saerec.datasets import OF_LOADING, load_dataset
 from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
-from saerec.recommender import Recommender
+from saerec.recommender import FILE, Recommender
 from saerec.record import RECORD
 from saerec.tables import write_table
 
@@ -92,8 +92,8 @@ def train(
     Raises
     ------
     FileExistsError
-        The folder holds an earlier training, and neither `resume` nor `restart` was asked for; or it is of a run of the
-        notebooks.
+        The folder holds an earlier training, and neither `resume` nor `restart` was asked for; or files that are called
+        like those of one and are of none; or it is of a run of the notebooks.
     DataError, ValueError, OSError
         As of loading and of `Recommender.fit`.
     """
@@ -127,14 +127,26 @@ def train(
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:
+    """Raise unless the folder is free for a training, or is of one: what others only call alike is never removed."""
     if (folder / RECORD).exists():
         raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
-    there = [name for name in LEAVES if (folder / name).exists()]
+    there = [name for name in LEAVES if _holds_files(folder / name)]
+    trained = (folder / "model" / FILE).exists() or any(folder.glob("checkpoints/**/*_*.safetensors*"))
+    if there and not trained:
+        raise FileExistsError(
+            f"{folder} holds files that are called like those of a training ({there[0]}) but are of none: choose "
+            "another folder with --out"
+        )
     if fresh and there:
         raise FileExistsError(
             f"{folder} holds an earlier training ({there[0]}): go on with it (--resume), remove it (--restart), or "
             "choose another folder (--out)"
         )
+
+
+def _holds_files(path: Path) -> bool:
+    """Of a training that was stopped in its first epoch nothing is left but folders, and a lock."""
+    return path.is_file() or any(file.is_file() and file.name[0] != "." for file in path.rglob("*"))
 
 
 def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:
