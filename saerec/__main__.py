@@ -117,9 +117,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads this has read enough; what is left to say goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        kept = "; what was finished is kept: saerec run goes on from there, without --restart"
-        print(f"saerec: interrupted{kept if options.command is _run else ''}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        told, _, _ = str(error).partition("; to go on")  # which fit says to those who called it
+        kept = {
+            _run: "; what was finished is kept: saerec run goes on from there, without --restart",
+            _train: "; the same command with --resume goes on",
+        }
+        print(f"saerec: interrupted{told and ': '}{told}{kept.get(options.command, '')}", file=sys.stderr)
         return 130
     except (series.SeriesError, OSError, ValueError, KeyError) as error:
         message = error.args[0] if type(error) is KeyError else error
@@ -427,9 +431,10 @@ def _tune(options: argparse.Namespace) -> None:
     if valid.empty:
         raise ValueError("without validation ratings there is nothing to choose on: valid_share must be above 0")
     print(f"{len(train):,} training and {len(valid):,} validation ratings; the test ratings are not looked at")
-    tried = saerec.tune(
-        train, valid, minutes=options.minutes, item_features=features, progress=not options.quiet, **fixed
-    )
+    with _warnings_in_a_line():  # such as that it was interrupted
+        tried = saerec.tune(
+            train, valid, minutes=options.minutes, item_features=features, progress=not options.quiet, **fixed
+        )
     best = tried["settings"][0]
     tried["settings"] = [
         ", ".join(f"{n}={_text(v)}" for n, v in s.items()) or "the defaults" for s in tried["settings"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import selection, series
+from saerec import selection, series, study
 from saerec.__main__ import _told, main
 from saerec.recommender import FILE
 
@@ -152,6 +152,29 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
     assert "is the folder of a run of the notebooks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [[], ["--restart"], ["--resume"]])
+def test_what_is_no_training_is_never_removed_nor_written_over(shop, monkeypatch, capsys, more):
+    monkeypatch.setattr(study, "parts", lambda *_: pytest.fail("the data were read"))
+    folder = shop.with_name("mine")
+    (folder / "model").mkdir(parents=True)
+    for name in ("thesis.txt", "model/w.bin", "scores.csv"):
+        (folder / name).write_text("mine")
+    assert main(["train", "--dataset", str(shop), "--out", str(folder), *more]) == 1
+    told = (
+        f"saerec: {folder} holds files that are called like those of a training (model) but are of none: choose another"
+    )
+    assert capsys.readouterr().err == f"{told} folder with --out\n"
+    assert all((folder / name).read_text() == "mine" for name in ("thesis.txt", "model/w.bin", "scores.csv"))
+
+
+def test_a_training_that_was_stopped_in_its_first_epoch_goes_on(shop, capsys):
+    folder = shop.with_name("stopped")
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / ".lock").touch()
+    own = ["--user", "who", "--item", "what", "--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4"]
+    assert main(["train", "--dataset", str(shop), "--out", str(folder), *own, "--quiet", "--resume"]) == 0
+
+
 def test_what_training_alone_leaves_recommends(tmp_path, capsys):
     ratings = pd.DataFrame({"user_id": np.arange(90) // 9, "item_id": np.arange(90) % 10, "rating": np.arange(90) % 5})
     ratings.to_csv(tmp_path / "shop.csv", index=False)
@@ -264,6 +287,36 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(series, "run", interrupted)
     assert main(["run"]) == 130
     assert "saerec run goes on from there, without --restart" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_an_interrupted_training_says_what_is_kept(monkeypatch, tmp_path, capsys, when):
+    def interrupted(*_, **__):
+        told = f"training stopped in epoch 6; {tmp_path} holds 5; to go on, fit again with resume=True"
+        raise KeyboardInterrupt(*([] if when == "before" else [told]))
+
+    monkeypatch.setattr(study, "train", interrupted)
+    assert main(["train", "--out", str(tmp_path)]) == 130
+    kept = "" if when == "before" else f": training stopped in epoch 6; {tmp_path} holds 5"
+    assert capsys.readouterr().err == f"saerec: interrupted{kept}; the same command with --resume goes on\n"
+
+
+def test_an_interrupted_tune_prints_and_writes_what_is_finished(shop, monkeypatch, capsys):
+    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.3, 0.7)})
+    fit = saerec.Recommender.fit
+
+    def interrupted(self, *arguments, **options):
+        if self.dropout == 0.7:
+            raise KeyboardInterrupt
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(saerec.Recommender, "fit", interrupted)
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    assert main(["tune", *own, "-p", "n_epochs=1", "--quiet", "--out", str(shop.with_name("tune.csv"))]) == 0
+    output = capsys.readouterr()
+    assert "dropout=0.3" in output.out and "dropout=0.7" not in output.out
+    assert output.err == "saerec: interrupted: 2 of 3 possible tries are finished\n"
+    assert len(pd.read_csv(shop.with_name("tune.csv"))) == 2
 
 
 @pytest.fixture
