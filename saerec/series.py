@@ -501,7 +501,10 @@ def _what_to_do(
             return GO_ON, "was interrupted and goes on"
         return BEGIN, f"runs again: {changed or 'it was interrupted'}"
     missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
-    spoiled = [f"{file} is not as it was written" for file in others(folder, before["writes"])]
+    hands_on = {file: checksum for file, checksum in before["writes"].items() if file != notebook.name}
+    spoiled = [
+        f"{file} is not as it was written" for file in others(folder, hands_on)
+    ]  # a copy may be opened and saved
     why = next(filter(None, [changed, *missing, *spoiled]), None)
     return (STAY, "is finished and stays") if why is None else (BEGIN, f"runs again: {why}")
 
@@ -526,6 +529,7 @@ def _run_notebook(
     record["notebooks"][name] = work
     record["seconds"].pop(name, None)
     record["pages"] = {}
+    record.pop("results", None)
     write_record(folder, record)
     try:
         _execute(notebook, folder / notebook.name, parameters | ({"resume": True} if todo == GO_ON else {}), progress)
@@ -534,8 +538,9 @@ def _run_notebook(
         write_record(folder, record)
         raise
     exports.write_notebook_page(folder / notebook.name)
-    files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
-    work["writes"] = checksums(folder, files)
+    copies = [copy.name for copy in _copies(notebook, folder)]
+    work["writes"] = checksums(folder, [*(file for file in own if file not in CHECK_THEMSELVES), *copies])
+    work["folders"] = [file for file in own if file in CHECK_THEMSELVES and (folder / file).exists()]
     record["seconds"][name] = round(time.perf_counter() - start, 1)
 
 

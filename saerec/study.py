@@ -10,14 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from saerec import distributed, metrics
-from saerec.baselines import fit_baselines
+from saerec import distributed
 from saerec.datasets import OF_LOADING, load_dataset
 from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
 from saerec.recommender import FILE, Recommender
-from saerec.record import RECORD
+from saerec.record import RECORD, scores_of
 from saerec.tables import write_table
 
 # What stands in the notebooks for the defaults of `Recommender`.
@@ -117,7 +116,7 @@ def train(
         predicted = _predict(recommender, test)
         if distributed.rank():
             return None
-        scores = _scores(recommender, test, predicted)
+        scores = scores_of(recommender, test, predicted)
         write_table(out / "ratings.parquet", pd.concat([train, valid, test]))
         write_table(out / "movies.parquet", movies)
         recommender.save(out / "model")
@@ -162,13 +161,3 @@ def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:
     if of_parts:
         predicted[by_user] = np.concatenate(of_parts)
     return predicted
-
-
-def _scores(recommender: Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
-    known = recommender.ratings
-    rows, cols = known.positions(test["user_id"], test["item_id"])
-    baselines = fit_baselines(known, shrinkage=recommender.shrinkage)
-    predictions = {name: baseline.predict(rows, cols).clip(*known.scale) for name, baseline in baselines.items()}
-    predictions["saerec"] = predicted
-    errors = {name: metrics.scores(test["rating"], each, test["user_id"]) for name, each in predictions.items()}
-    return pd.DataFrame(errors).T.rename_axis("model")

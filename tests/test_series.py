@@ -21,7 +21,7 @@ from saerec.__main__ import main
 from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer, remove
 from saerec.movielens import DATA_DIR
-from saerec.record import checksums, new_record, read_record, write_record
+from saerec.record import checksums, new_record, read_record, verify, write_record
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
 NOTHING = {"parameters": {}, "reads": {}, "data": None, "notebook": "", "code": ""}
@@ -262,6 +262,17 @@ class TestGoingOn:
         assert run() == ([("01_first", None), ("02_second", None)], "")
         assert run() == ([], "01_first is finished and stays\n02_second is finished and stays\n")
         assert run(restart=True) == ([("01_first", None), ("02_second", None)], "")
+
+    def test_the_executed_copy_and_folders_of_checkpoints_are_in_the_record(self, run, tmp_path):
+        run()
+        works = series.read_record(tmp_path / "run")["notebooks"]
+        assert set(works["01_first"]["writes"]) == {"sizes.csv", "01_first.ipynb", "01_first.html"}
+        assert set(works["02_second"]["writes"]) == {"02_second.ipynb", "02_second.html"}
+        assert works["02_second"]["folders"] == ["checkpoints"] and works["01_first"]["folders"] == []
+        (tmp_path / "run" / "02_second.ipynb").write_text("opened and saved")  # which is no reason to train again
+        assert run()[0] == []
+        checks = verify(tmp_path / "run", series.load_recorded, set()).set_index("check")["found"]
+        assert checks["02_second"] == "02_second.ipynb was changed; checkpoints holds no checkpoint"
 
     def test_what_is_made_anew_alone_leaves_a_mix_and_says_so(self, run):
         run()
