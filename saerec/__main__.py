@@ -44,7 +44,7 @@ examples:
   saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
   saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
   saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
-  saerec run --only 04 -p users=15,259                one notebook again, in the same folder
+  saerec run --only 04 -p users=15,259                one notebook again, in the folder of that run
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """
 
@@ -87,8 +87,9 @@ example:
 """
 
 VERIFY_HELP = """Tell whether a run still holds: what its notebooks wrote and read and its pages are as they were, the
-data set is the one that was read, and the model has the errors on the test ratings that the run's table says. What is
-not made yet is told from what does not hold. The exit status is 0 if all of it is made and holds, otherwise 1.
+checkpoints are whole, the data set is the one that was read, the model and the baselines have the errors on the test
+ratings that the run's tables say, and nobody has edited its record. What is not made yet is told from what does not
+hold. The exit status is 0 if all of it is made and holds, otherwise 1.
 
 example:
   saerec verify runs/ml-latest-small
@@ -170,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NOTEBOOK",
-        help="execute this notebook alone, on an earlier run: its name, or how that begins; repeatable",
+        help="execute this notebook alone, on an earlier run, with the parameters it had there: its name, or how that "
+        "begins; repeatable",
     )
     run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
     run.add_argument(
