@@ -49,8 +49,8 @@ examples:
 """
 
 TRAIN_HELP = """Train on a data set without notebooks: the cut, the split, the training and the scores are those of the
-notebooks 01 to 03. Leaves model/, ratings.parquet, movies.parquet, history.csv, scores.csv and checkpoints/ in one
-folder, which saerec recommend and saerec page take for a run.
+notebooks 01 to 03. Leaves model/, ratings.parquet, movies.parquet, test.parquet, history.csv, scores.csv, checkpoints/
+and run.json in one folder, which saerec recommend, saerec page and saerec verify take for a run.
 
 Several processes, on one machine or more, share out the rows of every batch; --out must be a folder that all of them
 see. What stops goes on from the last epoch with --resume, in as many processes as you like.

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,12 +19,13 @@ import saerec
 from saerec import exports, page, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
-from saerec.files import check_free, one_writer, remove, save_atomically, sha256_of
+from saerec.files import PART, check_free, one_writer, remove, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.parameters import of_type
 from saerec.readers import Dataset
 from saerec.record import (
     RECORD,
+    TRAINING,
     checksums,
     difference,
     fingerprint,
@@ -177,7 +179,7 @@ def _unfit_to_recommend(folder: Path, record: dict) -> str | None:
 
 def _fault(folder: Path, record: dict, name: str) -> str | None:
     """Why a file of a run is not to be trusted; None of what no notebook in the record writes."""
-    writer = ARTEFACTS[name][0]
+    writer = TRAINING if TRAINING in record["notebooks"] else ARTEFACTS[name][0]
     work = record["notebooks"].get(writer, {"writes": {}})
     if "writes" not in work:
         return f"{Path(folder, name)} may be half old: {writer} is not finished; run it again first"
@@ -582,7 +584,7 @@ def training_parts(
         As of `run`.
     """
     values = settings(parameters)
-    parts = study.parts(str(dataset or DEFAULT), values)
+    parts = study.parts(study.load(str(dataset or DEFAULT), values), values)
     own = study.of_recommender(values)
     return (
         parts.train,
@@ -634,8 +636,11 @@ def _check_folder(folder: Path, restart: bool) -> None:
     """
     copies = [copy.name for notebook in _choose([]) for copy in _copies(notebook, folder)]
     ours = {RECORD, *PAGES, *ARTEFACTS, *copies}
-    there = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    there = {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "." and not PART.search(path.name)}
     foreign = [name for name in there if name not in ours]
+    with suppress(FileNotFoundError, ValueError):  # of a damaged one nobody knows, and the caller says so
+        if TRAINING in read_record(folder)["notebooks"]:
+            raise FileExistsError(f"{folder} is the folder of saerec train: choose another with --out")
     if there and RECORD not in there:
         if foreign:
             raise FileExistsError(

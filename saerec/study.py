@@ -10,19 +10,31 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from saerec import distributed
-from saerec.datasets import OF_LOADING, load_dataset
+from saerec import __version__, distributed
+from saerec.datasets import OF_LOADING, lasting_name, load_dataset
 from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
+from saerec.readers import Dataset
 from saerec.recommender import FILE, Recommender
-from saerec.record import RECORD, scores_of
+from saerec.record import (
+    RECORD,
+    TRAINING,
+    checksums,
+    fingerprint,
+    new_record,
+    read_record,
+    scores_of,
+    surroundings,
+    write_record,
+)
 from saerec.tables import write_table
 
 # What stands in the notebooks for the defaults of `Recommender`.
 LEFT_OUT = {"hidden_dims": [0], "n_epochs": 0, "batch_size": 0, "lr": 0.0, "weight_decay": -1.0, "patience": 0}
 # What `train` leaves in a folder.
-LEAVES = ("checkpoints", "model", "ratings.parquet", "movies.parquet", "history.csv", "scores.csv")
+WRITES = ("model", "ratings.parquet", "movies.parquet", "test.parquet", "history.csv", "scores.csv")
+LEAVES = ("checkpoints", *WRITES, "recommender.html", RECORD)
 
 
 class Parts(NamedTuple):
@@ -35,16 +47,14 @@ class Parts(NamedTuple):
     movies: pd.DataFrame
 
 
-def parts(dataset: str, settings: Mapping) -> Parts:
-    """Load, cut and split a data set as the series does.
-
-    Parameters
-    ----------
-    dataset, settings
-        As of `train`.
-    """
+def load(dataset: str, settings: Mapping) -> Dataset:
+    """A data set; both are those of `train`."""
     with distributed.first_alone():  # who reads a large release first leaves a fast copy
-        data = load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+        return load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+
+
+def parts(data: Dataset, settings: Mapping) -> Parts:
+    """Cut and split a data set as the series does, with the settings of `train`."""
     ratings = top_users_and_items(data.ratings, n_users=settings["n_users"], n_items=settings["n_items"])
     shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
     train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
@@ -70,9 +80,9 @@ def train(
 ) -> pd.DataFrame | None:
     """Train on a data set and measure on its test ratings; the errors, by model: rmse, user_rmse, mae, stars.
 
-    Writes ``model/`` (for `saerec.load`), ``ratings.parquet``, ``movies.parquet``, ``history.csv`` and ``scores.csv``
-    to a folder, as the series does, and ``checkpoints/``. Every process reads the data; the first writes, and the
-    others get None.
+    Writes ``model/`` (for `saerec.load`), ``ratings.parquet``, ``movies.parquet``, ``test.parquet``, ``history.csv``
+    and ``scores.csv`` to a folder, as the series does, ``checkpoints/``, and a record that `verify` checks. Every
+    process reads the data; the first writes, and the others get None.
 
     Parameters
     ----------
@@ -100,10 +110,13 @@ def train(
     with one_writer(out) if distributed.rank() == 0 else nullcontext():
         if distributed.rank() == 0:
             _check_folder(out, fresh=not (resume or restart))
-        train, valid, test, features, movies = parts(dataset, settings)
-        if restart and distributed.rank() == 0:
-            for name in LEAVES:
+        data = load(dataset, settings)
+        train, valid, test, features, movies = parts(data, settings)
+        if distributed.rank() == 0:
+            for name in LEAVES if restart else ():
                 remove(out / name)
+            record = _begin(out, dataset, data, settings)
+        del data
         recommender = Recommender(**of_recommender(settings)).fit(
             train,
             valid,
@@ -119,19 +132,36 @@ def train(
         scores = scores_of(recommender, test, predicted)
         write_table(out / "ratings.parquet", pd.concat([train, valid, test]))
         write_table(out / "movies.parquet", movies)
+        write_table(out / "test.parquet", test)
         recommender.save(out / "model")
         write_table(out / "history.csv", recommender.history.drop(columns="seconds"), index=False)
         write_table(out / "scores.csv", scores)
+        record["notebooks"][TRAINING] |= {"writes": checksums(out, WRITES), "folders": ["checkpoints"]}
+        write_record(out, record | {"results": pd.read_csv(out / "scores.csv").to_dict("records")})
         return scores
+
+
+def _begin(folder: Path, dataset: str, data: Dataset, settings: Mapping) -> dict:
+    """Leave the record of a training that is not finished."""
+    made = {"saerec": __version__, **surroundings()}
+    titles = {"titles": os.path.abspath(settings["titles"])} if settings["titles"] else {}
+    known = dict(settings) | titles
+    inputs = {"parameters": known, "reads": {}, "data": fingerprint(data), "notebook": "", "code": made["code"]}
+    parameters = {"dataset": lasting_name(dataset), "out": str(folder.resolve()), **known}
+    works = {TRAINING: {"inputs": inputs, "made": made}}
+    record = new_record() | {"parameters": parameters, "data": inputs["data"], "notebooks": works, **made}
+    write_record(folder, record)
+    return record
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Raise unless the folder is free for a training, or is of one: what others only call alike is never removed."""
-    if (folder / RECORD).exists():
+    recorded = (folder / RECORD).exists()
+    if recorded and TRAINING not in read_record(folder)["notebooks"]:
         raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
     there = [name for name in LEAVES if _holds_files(folder / name)]
     trained = (folder / "model" / FILE).exists() or any(folder.glob("checkpoints/**/*_*.safetensors*"))
-    if there and not trained:
+    if there and not (recorded or trained):
         raise FileExistsError(
             f"{folder} holds files that are called like those of a training ({there[0]}) but are of none: choose "
             "another folder with --out"

@@ -14,6 +14,7 @@ import saerec
 from saerec import selection, series, study
 from saerec.__main__ import _told, main
 from saerec.recommender import FILE
+from saerec.record import new_record, read_record, write_record
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
     before = (tmp_path / "run" / "model" / FILE).read_bytes()
     assert main([*arguments, "--restart", "-p", "seed=1"]) == 0
     assert (tmp_path / "run" / "model" / FILE).read_bytes() != before and (tmp_path / "run" / "notes.txt").exists()
-    (tmp_path / "run" / "run.json").touch()
+    write_record(tmp_path / "run", new_record() | {"parameters": {"dataset": "d"}})
     assert main([*arguments, "--restart"]) == 1
     assert "is the folder of a run of the notebooks" in capsys.readouterr().err
 
@@ -188,8 +189,45 @@ def test_what_training_alone_leaves_recommends(tmp_path, capsys):
         assert main(["recommend", "--run", str(tmp_path / "run"), "--user", str(user), "-k", "1"]) == 0
         assert f"Thing {unseen}\n" in capsys.readouterr().out
     assert main(["page", "--run", str(tmp_path / "run")]) == 0
-    assert main(["verify", str(tmp_path / "run")]) == 1
-    assert "run.json, which saerec run writes, is missing" in capsys.readouterr().err
+
+
+def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypatch):
+    folder = shop.with_name("trained")
+    arguments = ["train", "--dataset", str(shop), "--out", str(folder), "--user", "who", "--item", "what"]
+    arguments += ["--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4", "--quiet"]
+    assert main(arguments) == 0
+    record = read_record(folder)
+    assert record["parameters"]["seed"] == 0 and record["parameters"]["n_epochs"] == 1
+    assert record["data"]["ratings"] == 300 and "torch" in record["versions"]
+    assert record["results"][-1]["model"] == "saerec"
+    assert main(["page", "--run", str(folder)]) == main(["verify", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "holds  train: 6 files as they were written" in told and told.count("holds  ") == 5
+
+    (folder / "scores.csv").write_text("model,rmse\nsaerec,0.1\n")
+    assert main(["verify", str(folder)]) == 1
+    (folder / "model" / "more").touch()
+    assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
+    assert f"{folder / 'model'} is not as train wrote it; run that again first" in capsys.readouterr().err
+    for command in (["run"], ["run", "--only", "03"], ["run", "--restart"]):
+        assert main([*command, "--out", str(folder)]) == 1
+        assert f"{folder} is the folder of saerec train: choose another with --out" in capsys.readouterr().err
+
+    fit = saerec.Recommender.fit
+
+    def interrupted(self, *arguments, **options):
+        fit(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saerec.Recommender, "fit", interrupted)
+        assert main([*arguments, "--resume"]) == 130
+    capsys.readouterr()
+    assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
+    assert "may be half old: train is not finished" in capsys.readouterr().err
+    assert main(["verify", str(folder)]) == 1 and "not yet  train: not finished" in capsys.readouterr().out
+    assert main(arguments) == 1 and "holds an earlier training" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == main(["verify", str(folder)]) == 0
 
 
 def test_who_reads_no_further_hears_nothing_of_it(run):
