@@ -503,10 +503,9 @@ def _what_to_do(
             return GO_ON, "was interrupted and goes on"
         return BEGIN, f"runs again: {changed or 'it was interrupted'}"
     missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
-    hands_on = {file: checksum for file, checksum in before["writes"].items() if file != notebook.name}
-    spoiled = [
-        f"{file} is not as it was written" for file in others(folder, hands_on)
-    ]  # a copy may be opened and saved
+    # But for the executed copy, which may be opened in JupyterLab and saved.
+    handed_on = {file: checksum for file, checksum in before["writes"].items() if file != notebook.name}
+    spoiled = [f"{file} is not as it was written" for file in others(folder, handed_on)]
     why = next(filter(None, [changed, *missing, *spoiled]), None)
     return (STAY, "is finished and stays") if why is None else (BEGIN, f"runs again: {why}")
 
