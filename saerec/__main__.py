@@ -44,13 +44,13 @@ examples:
   saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
   saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
   saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
-  saerec run --only 04 -p users=15,259                one notebook again, in the same folder
+  saerec run --only 04 -p users=15,259                one notebook again, in the folder of that run
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """
 
 TRAIN_HELP = """Train on a data set without notebooks: the cut, the split, the training and the scores are those of the
-notebooks 01 to 03. Leaves model/, ratings.parquet, movies.parquet, history.csv, scores.csv and checkpoints/ in one
-folder, which saerec recommend and saerec page take for a run.
+notebooks 01 to 03. Leaves model/, ratings.parquet, movies.parquet, test.parquet, history.csv, scores.csv, checkpoints/
+and run.json in one folder, which saerec recommend, saerec page and saerec verify take for a run.
 
 Several processes, on one machine or more, share out the rows of every batch; --out must be a folder that all of them
 see. What stops goes on from the last epoch with --resume, in as many processes as you like.
@@ -87,8 +87,9 @@ example:
 """
 
 VERIFY_HELP = """Tell whether a run still holds: what its notebooks wrote and read and its pages are as they were, the
-data set is the one that was read, and the model has the errors on the test ratings that the run's table says. What is
-not made yet is told from what does not hold. The exit status is 0 if all of it is made and holds, otherwise 1.
+checkpoints are whole, the data set is the one that was read, the model and the baselines have the errors on the test
+ratings that the run's tables say, and nobody has edited its record. What is not made yet is told from what does not
+hold. The exit status is 0 if all of it is made and holds, otherwise 1.
 
 example:
   saerec verify runs/ml-latest-small
@@ -117,9 +118,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads this has read enough; what is left to say goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        kept = "; what was finished is kept: saerec run goes on from there, without --restart"
-        print(f"saerec: interrupted{kept if options.command is _run else ''}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        told, _, _ = str(error).partition("; to go on")  # which fit says to those who called it
+        kept = {
+            _run: "; what was finished is kept: saerec run goes on from there, without --restart",
+            _train: "; the same command with --resume goes on",
+        }
+        print(f"saerec: interrupted{told and ': '}{told}{kept.get(options.command, '')}", file=sys.stderr)
         return 130
     except (series.SeriesError, OSError, ValueError, KeyError) as error:
         message = error.args[0] if type(error) is KeyError else error
@@ -166,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NOTEBOOK",
-        help="execute this notebook alone, on an earlier run: its name, or how that begins; repeatable",
+        help="execute this notebook alone, on an earlier run, with the parameters it had there: its name, or how that "
+        "begins; repeatable",
     )
     run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
     run.add_argument(
@@ -427,9 +433,10 @@ def _tune(options: argparse.Namespace) -> None:
     if valid.empty:
         raise ValueError("without validation ratings there is nothing to choose on: valid_share must be above 0")
     print(f"{len(train):,} training and {len(valid):,} validation ratings; the test ratings are not looked at")
-    tried = saerec.tune(
-        train, valid, minutes=options.minutes, item_features=features, progress=not options.quiet, **fixed
-    )
+    with _warnings_in_a_line():  # such as that it was interrupted
+        tried = saerec.tune(
+            train, valid, minutes=options.minutes, item_features=features, progress=not options.quiet, **fixed
+        )
     best = tried["settings"][0]
     tried["settings"] = [
         ", ".join(f"{n}={_text(v)}" for n, v in s.items()) or "the defaults" for s in tried["settings"]

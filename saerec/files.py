@@ -114,6 +114,7 @@ def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / LOCK), folder / f"{LOCK}.pid"
+    starter = os.environ.get(WRITER)  # who may hold the folder that this one lies in
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -124,6 +125,9 @@ def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
         remove_parts(folder, older_than=0 if alone else ABANDONED)
         yield
     finally:
+        os.environ.pop(WRITER, None)
+        if starter is not None:
+            os.environ[WRITER] = starter
         holder.unlink(missing_ok=True)
         lock.release()
 

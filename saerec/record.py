@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saerec import recommender
+from saerec import metrics, recommender
+from saerec.baselines import fit_baselines
 from saerec.files import save_atomically, sha256_of
 from saerec.readers import Dataset
+from saerec.storage import read_tensors
 from saerec.validation import shortened
 
 PACKAGE = Path(__file__).parent
 RECORD = "run.json"
+TRAINING = "train"  # the work of saerec train, recorded as a notebook's; it makes no pages
 PLAIN_NAME = re.compile(r"\w[\w.-]*")  # leads nowhere else
 LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors", "scikit-learn", "scipy", "torch")
 SOURCES = {".py", ".html", ".css", ".mplstyle"}
@@ -35,7 +38,7 @@ VALUES = (str, int, float, bool, list)
 FILES = {ANY_FILE: str}  # checksums
 DATA = (NOTHING, {"ratings": int, "users": int, "items": int, "sha256": str, "sha256 of titles": str})
 INPUTS = {"parameters": {ANY_NAME: VALUES}, "reads": FILES, "data": DATA, "notebook": str, "code": str}
-WORK = {"inputs": INPUTS, "writes?": FILES, "failed?": str}
+WORK = {"inputs": INPUTS, "parameters?": {ANY_NAME: VALUES}, "writes?": FILES, "folders?": [PLAIN_NAME], "failed?": str}
 # What a record must hold, and with a question mark may.
 FORM = {
     "parameters": {"dataset": str, ANY_NAME: VALUES},
@@ -43,7 +46,9 @@ FORM = {
     "notebooks?": {ANY_FILE: WORK},
     "seconds?": {ANY_NAME: (int, float)},
     "pages?": FILES,
+    "results?": list,
     "saerec?": str,
+    "sha256?": str,
 }
 
 
@@ -75,8 +80,12 @@ def read_record(folder: Path) -> dict:
     return new_record() | record
 
 
-def _fault(found: object, form: type | tuple | dict, where: str) -> str | None:
-    """What is not as the form has it: a type, several, or a dict of what stands under each name."""
+def _fault(found: object, form: type | tuple | list | dict, where: str) -> str | None:
+    """What is not as the form has it: a type, several, a list of plain names, or a dict of what stands under each."""
+    if isinstance(form, list):
+        names = found if type(found) is list else [found]
+        odd = [name for name in names if not (isinstance(name, str) and PLAIN_NAME.fullmatch(name))]
+        return f"{shortened(repr(odd[0]))} in {where} is no file of the run" if odd else None
     if isinstance(form, tuple):
         faults = [_fault(found, one, where) for one in form]
         return None if None in faults else faults[-1]
@@ -95,9 +104,15 @@ def _fault(found: object, form: type | tuple | dict, where: str) -> str | None:
 
 
 def write_record(folder: Path, record: dict) -> None:
-    """Write the record of a run."""
+    """Write the record of a run, with a checksum of all of it: that tells what was edited, not who knows how to."""
+    record = record | {"sha256": _seal(record)}
     text = json.dumps(record, indent=1, ensure_ascii=False)
     save_atomically(folder / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _seal(record: dict) -> str:
+    rest = {name: value for name, value in (new_record() | record).items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(data: Dataset) -> dict:
@@ -186,8 +201,10 @@ def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.Da
     -------
     DataFrame
         check, holds (boolean; missing of what is not made yet), found (text). Of every notebook, whether the files that
-        it wrote and those that it read are as they were; of the pages, whether they are; of the data set, whether it is
-        the one that was read; of the model, whether its errors on the test ratings are those of the run's table.
+        it wrote and those that it read are as they were, and its checkpoints whole; of the pages, whether they are as
+        they were; of the data set, whether it is the one that was read; of the model, whether its errors on the test
+        ratings, and those of the baselines, are those of the run's tables; of the record, whether it was edited and
+        has the results of these tables.
 
     Raises
     ------
@@ -203,23 +220,52 @@ def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.Da
             continue
         spoiled = _spoiled(folder, work["writes"])
         spoiled += [f"{name} is not what it read" for name in others(folder, work["inputs"]["reads"])]
+        spoiled += _damaged(folder, work.get("folders", ()))
         checks.append(
             (notebook, not spoiled, "; ".join(spoiled) or f"{len(work['writes'])} files as they were written")
         )
     spoiled = _spoiled(folder, record["pages"])
     told = "; ".join(spoiled) or (" and ".join(record["pages"]) or "none yet")
-    checks.append(("pages", not spoiled if record["pages"] else None, told))
+    if record["pages"] or TRAINING not in record["notebooks"]:
+        checks.append(("pages", not spoiled if record["pages"] else None, told))
     checks.append(("data", *_holds(lambda: _check_data(record, load, reads))))
     made = {name for work in record["notebooks"].values() for name in work.get("writes", ())}
     if made >= set(OF_SCORES):
         checks.append(("model", *_holds(lambda: _check_model(folder))))
     else:
         checks.append(("model", None, "not scored yet"))
+    checks.append(("record", *_holds(lambda: _check_record(folder, record))))
     return pd.DataFrame(checks, columns=["check", "holds", "found"]).astype({"holds": "boolean"})
 
 
 def _spoiled(folder: Path, then: Mapping[str, str]) -> list[str]:
     return [f"{name} {'was changed' if (folder / name).exists() else 'is missing'}" for name in others(folder, then)]
+
+
+def _damaged(folder: Path, names: Iterable[str]) -> list[str]:
+    """What is wrong in folders of checkpoints, whose files hold their own checksums; `keep` says which of them stay."""
+    found = []
+    for name in names:
+        files = sorted((folder / name).rglob("*_*.safetensors"))
+        found += [] if files else [f"{name} holds no checkpoint"]
+        for file in files:
+            try:
+                read_tensors(file, "training" if file.name.startswith("state") else "weights")
+            except (OSError, ValueError) as error:
+                found.append(str(error))
+    return found
+
+
+def _check_record(folder: Path, record: dict) -> tuple[bool, str]:
+    if record.get("sha256", _seal(record)) != _seal(record):
+        return False, "it was edited since saerec wrote it"
+    told = "as it was written" if "sha256" in record else "of an earlier saerec, without a checksum"
+    if "results" not in record:
+        return True, told
+    scores = pd.read_csv(folder / "scores.csv").to_dict("records")
+    if json.dumps(scores) != json.dumps(record["results"]):  # where nan is like nan
+        return False, "its results are not those of scores.csv"
+    return True, f"{told}, its results those of scores.csv"
 
 
 def _holds(check: Callable[[], tuple[bool | None, str]]) -> tuple[bool | None, str]:
@@ -240,10 +286,34 @@ def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> 
 
 
 def _check_model(folder: Path) -> tuple[bool, str]:
-    model = recommender.load(folder / "model")
-    now = model.evaluate(pd.read_parquet(folder / "test.parquet"))
-    table = pd.read_csv(folder / "scores.csv", index_col="model").reindex(index=["saerec"], columns=[*now])
-    scores = pd.to_numeric(table.loc["saerec"], errors="coerce")  # nan, which is like nothing, where there is none
-    wrong = [name for name in now if not np.isclose(now[name], scores[name], rtol=0, atol=TOLERANCE)]
-    told = ", ".join(f"{name} {now[name]:.4f}" for name in now)
-    return not wrong, told + (f"; in scores.csv: {wrong[0]} {scores[wrong[0]]:.4f}" if wrong else ", as in scores.csv")
+    model, test = recommender.load(folder / "model"), pd.read_parquet(folder / "test.parquet")
+    now = {"scores.csv": scores_of(model, test, model.predict(test["user_id"], test["item_id"]))}
+    if model.drift and (folder / "told_when.csv").exists():
+        now["told_when.csv"] = pd.DataFrame({"saerec, told when": model.evaluate(test, told_when=True)}).T
+    told = ", ".join(f"{name} {error:.4f}" for name, error in now["scores.csv"].loc["saerec"].items())
+    for file, computed in now.items():
+        table = pd.read_csv(folder / file, index_col="model")
+        then = table.reindex(index=computed.index, columns=computed.columns).apply(pd.to_numeric, errors="coerce")
+        wrong = ~np.isclose(computed, then, rtol=0, atol=TOLERANCE)  # nan, which is like nothing, where there is none
+        for row, col in zip(*wrong[::-1].nonzero()):  # of saerec first
+            of, name = computed.index[::-1][row], computed.columns[col]
+            return (
+                False,
+                f"{told}; in {file}: {name} {then.loc[of, name]:.4f} of {of}, not {computed.loc[of, name]:.4f}",
+            )
+    known = [*now["scores.csv"].index]
+    more = [name for name in pd.read_csv(folder / "scores.csv")["model"] if name not in known]
+    return not more, told + (
+        f"; scores.csv tells of {more[0]}, which is none of the run's" if more else ", as in scores.csv"
+    )
+
+
+def scores_of(model: recommender.Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+    """The errors of a model's predictions of test ratings, and of the baselines: rmse, user_rmse and mae by model."""
+    known = model.ratings
+    rows, cols = known.positions(test["user_id"], test["item_id"])
+    baselines = fit_baselines(known, shrinkage=model.shrinkage)
+    predictions = {name: baseline.predict(rows, cols).clip(*known.scale) for name, baseline in baselines.items()}
+    predictions["saerec"] = predicted
+    errors = {name: metrics.scores(test["rating"], each, test["user_id"]) for name, each in predictions.items()}
+    return pd.DataFrame(errors).T.rename_axis("model")

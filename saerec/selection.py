@@ -1,6 +1,7 @@
 """What suits your data: settings chosen on validation ratings in bounded time, and errors over several folds."""
 
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -65,7 +66,8 @@ def tune(
         ``saerec.Recommender(**tried["settings"][0])`` is the best); valid_rmse and valid_user_rmse, stars; gain, by how
         much valid_rmse is below that of the defaults, stars; gain_error, its standard error, the validation ratings
         being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. After
-        these what diverged, with an infinite error; what there was no time for stands last, without.
+        these what diverged, with an infinite error; what there was no time for stands last, without. Whoever interrupts
+        it, once the defaults are tried, gets what is finished, with a warning.
     """
     if not minutes >= 0:
         raise ValueError(f"minutes must not be negative, but is {minutes}")
@@ -88,12 +90,19 @@ def tune(
         recommender = Recommender(**every, rank_by="rating", refit=False, seed=seed)
         try:
             recommender.fit(train, valid, item_features=None if recommender.orientation == "user" else item_features)
+            predicted = recommender.predict(valid["user_id"], valid["item_id"])
         except DivergedError:
             if of_default is None:
                 raise
             tries[-1]["valid_rmse"] = np.inf
             continue
-        predicted = recommender.predict(valid["user_id"], valid["item_id"])
+        except KeyboardInterrupt:
+            if of_default is None:
+                raise
+            tries.pop()
+            finished = sum(row["valid_rmse"] < np.inf for row in tries)
+            warnings.warn(f"interrupted: {finished} of {len(choices) + 1} possible tries are finished", stacklevel=2)
+            break
         scores = metrics.scores(valid["rating"], predicted, valid["user_id"])
         squared = (valid["rating"].to_numpy(dtype=float) - predicted) ** 2
         of_default = squared if of_default is None else of_default

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,12 +19,13 @@ import saerec
 from saerec import exports, page, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
-from saerec.files import check_free, one_writer, remove, save_atomically, sha256_of
+from saerec.files import PART, check_free, one_writer, remove, save_atomically, sha256_of
 from saerec.movielens import CITATION
 from saerec.parameters import of_type
 from saerec.readers import Dataset
 from saerec.record import (
     RECORD,
+    TRAINING,
     checksums,
     difference,
     fingerprint,
@@ -148,8 +150,8 @@ def to_recommend(folder: Path) -> list[Path]:
     FileNotFoundError
         As of `artefact`.
     ValueError
-        A notebook has begun to write one anew and not finished, or the model was made with other files than lie there
-        now, or the run's record is damaged. A run without a record is taken as it is.
+        One is not as its notebook wrote it, or that has begun to write it anew and not finished, or the model was made
+        with other files than lie there now, or the run's record is damaged. A run without a record is taken as it is.
     """
     record = _record(folder)
     paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
@@ -164,14 +166,25 @@ def _record(folder: Path) -> dict:
 
 def _unfit_to_recommend(folder: Path, record: dict) -> str | None:
     """Why a model that is there should not recommend: it, or what it was made with, is of several minds."""
-    for name in FOR_ITS_PAGE:  # and scores.csv, which the page quotes, is of the notebook that writes the model
-        if not _is_whole(folder, record, name):
-            return f"{Path(folder, name)} may be half old: {ARTEFACTS[name][0]} is not finished; run it again first"
+    for name in FOR_ITS_PAGE:
+        if fault := _fault(folder, record, name):
+            return fault
     changed = _changed_since(folder, record)
     of_model = [name for name in ("02_training", "03_best_epoch") if name in changed]
     if of_model:
         what = ", ".join(changed[of_model[0]])
         return f"{folder} is a mix: {of_model[0]} read another {what} than lies there; saerec run makes it anew"
+    return None
+
+
+def _fault(folder: Path, record: dict, name: str) -> str | None:
+    """Why a file of a run is not to be trusted; None of what no notebook in the record writes."""
+    writer = TRAINING if TRAINING in record["notebooks"] else ARTEFACTS[name][0]
+    work = record["notebooks"].get(writer, {"writes": {}})
+    if "writes" not in work:
+        return f"{Path(folder, name)} may be half old: {writer} is not finished; run it again first"
+    if others(Path(folder), {each: checksum for each, checksum in work["writes"].items() if each == name}):
+        return f"{Path(folder, name)} is not as {writer} wrote it; run that again first"
     return None
 
 
@@ -195,13 +208,9 @@ def _errors(folder: Path, record: dict) -> pd.DataFrame | None:
 
 def _table(folder: Path, record: dict, name: str) -> pd.DataFrame | None:
     """What a notebook wrote, if it is done and nobody has changed it since."""
-    path = Path(folder, name)
-    if not _is_whole(folder, record, path.name):
+    if not Path(folder, name).exists() or _fault(folder, record, name):
         return None
-    then = record["notebooks"].get(ARTEFACTS[path.name][0], {"writes": {}})["writes"]
-    if path.name in then and then[path.name] != sha256_of(path):
-        return None
-    table = pd.read_csv(path)
+    table = pd.read_csv(Path(folder, name))
     return table if len(table) else None  # there are no lists to measure where nobody liked anything
 
 
@@ -298,10 +307,10 @@ def run(
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report", or how one of them begins, such as "04"
         Execute these alone, in an earlier run's folder, with its parameters where `parameters` does not say otherwise.
-        What they wrote before goes first.
+        What they wrote before goes first, but for a training that was interrupted, if it can go on.
     like : path, optional
-        A run whose data set and parameters to take where they are not given. Should the data have changed since, that
-        is said on stderr.
+        A run whose data set and parameters to take where they are not given. Should the data, the code or the libraries
+        be others now, that is said on stderr.
     restart : bool
         Whether to remove an earlier run in the same folder first.
     progress : bool
@@ -310,66 +319,71 @@ def run(
     Raises
     ------
     ValueError
-        A parameter that no notebook declares or of the wrong type, an unknown notebook, unusable data, a damaged record
-        of the earlier run; before anything is executed.
+        A parameter that no notebook declares, here or in the run `like`, or of the wrong type; an unknown notebook;
+        `only` with `restart`; unusable data; a damaged record of the earlier run. Before anything is executed.
     FileExistsError
         The folder is of something else, or holds a run without its record.
+    FileNotFoundError
+        What a notebook of `only` reads is not there.
     BusyFolderError
         Another process works in the folder.
     SeriesError
         A notebook failed. Its executed copy, with the traceback, is in the folder, and the index page tells.
     """
     only = list(only)
+    if only and restart:
+        raise ValueError("restart removes the whole run: leave it out, or only")
     notebooks = _choose(only)
     declared = {notebook: parameters_of(notebook) for notebook in notebooks}
     for name in ("dataset", "out"):
         if name in parameters:
             raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
-    typed = _typed(parameters, declared)
-    check_keep(typed.get("keep", "all"))
+    given = _typed(parameters, declared)
+    check_keep(given.get("keep", "all"))
+    if given.get("titles"):
+        given["titles"] = os.path.abspath(given["titles"])
     model = read_record(Path(like)) if like else None
-    if model and not dataset:
-        dataset = model["parameters"]["dataset"]
+    if model:
+        _check_repeatable(Path(like), model)
+        dataset = dataset or model["parameters"]["dataset"]
     folder = _folder(str(dataset or DEFAULT), str(out)).resolve()
     if not only:  # what is wrong with the data is said before an earlier run is touched
-        values = (_recorded(model, declared) if model else {}) | typed
-        dataset, values, data = _with_data(str(dataset or DEFAULT), values)
+        values = _values(declared, given, like, model)
+        dataset, data = _with_data(str(dataset or DEFAULT), values)
     with one_writer(folder):
-        if not only:
-            _check_folder(folder, restart)
-        record = new_record()
-        if (folder / RECORD).exists():
-            record |= read_record(folder)
+        _check_folder(folder, restart)
+        record = _record(folder)
         if only:
-            values = _recorded(model or record, declared) | typed
+            values = _values(declared, given, like or folder, model or record)
             dataset, data = str(dataset or record["parameters"].get("dataset", DEFAULT)), record["data"]
             if any(OF_LOADING & set(names) for names in declared.values()):
-                dataset, values, data = _with_data(dataset, values)
+                dataset, data = _with_data(dataset, values)
+        _check_reads(folder, notebooks)
         record["parameters"] = {"dataset": dataset, "out": str(folder)} | record["parameters"]
-        if model and data and model["data"] not in (None, data):
-            told = f"{data['ratings']:,} ratings, then {model['data']['ratings']:,}"
-            print(f"the data are not those of {like} any more: {told}", file=sys.stderr)
+        made = {"saerec": saerec.__version__, **surroundings()}
+        if model:
+            _tell_what_is_other(like, model, data, made)
         for name in PAGES:
             (folder / name).unlink(missing_ok=True)
-        made = {"saerec": saerec.__version__, **surroundings()}
         try:
-            for notebook in notebooks:
-                passed = {"dataset": dataset, "out": str(folder)} | values
-                passed = {name: value for name, value in passed.items() if name in declared[notebook]}
-                work = {
-                    "inputs": _inputs(notebook, declared[notebook], passed, folder, data, made["code"]),
-                    "made": made,
-                }
-                todo, said = _what_to_do(notebook, work["inputs"], "resume" in declared[notebook], folder, record)
+            for notebook, defaults in declared.items():
+                passed = values[notebook]
+                inputs = _inputs(notebook, defaults, passed, folder, data, made["code"])
+                work = {"inputs": inputs, "parameters": _own(defaults | passed), "made": made}
+                todo, said = _what_to_do(notebook, inputs, defaults, folder, record)
                 if only and todo != GO_ON:
-                    todo, said = BEGIN, ""
+                    begun = "writes" not in record["notebooks"].get(notebook.stem, {"writes": {}})
+                    todo, said = BEGIN, said if begun else ""
                 if said:
                     print(f"{notebook.stem} {said}", file=sys.stderr)
+                passed = {name: v for name, v in {"dataset": dataset, "out": str(folder)}.items() if name in defaults}
+                passed |= values[notebook]
                 if todo != STAY:
                     _run_notebook(notebook, passed, todo, work, folder, record, progress)
                 # Not before: they come back in later runs.
-                of_others = {name: v for name, v in record["parameters"].items() if name not in declared[notebook]}
-                record |= {"parameters": of_others | passed, "data": work["inputs"]["data"] or record["data"]}
+                of_others = {name: v for name, v in record["parameters"].items() if name not in defaults}
+                passed = {name: v for name, v in passed.items() if v != defaults[name] or name in ("dataset", "out")}
+                record |= {"parameters": of_others | passed, "data": inputs["data"] or record["data"]}
                 write_record(folder, record)
         except BaseException:
             try:
@@ -383,13 +397,65 @@ def run(
         return _write_pages(folder, record)
 
 
-def _recorded(record: dict, declared: Mapping[Path, Mapping[str, object]]) -> dict[str, object]:
-    """Of the parameters in the record of a run, those that these notebooks declare."""
-    names = {name for parameters in declared.values() for name in parameters} - {"dataset", "out"}
-    try:
-        return _typed({name: value for name, value in record["parameters"].items() if name in names}, declared)
-    except ValueError as error:
-        raise ValueError(f"{RECORD} of the earlier run is damaged: {error}") from error
+def _values(
+    declared: Mapping[Path, Mapping[str, object]],
+    given: Mapping[str, object],
+    earlier: str | os.PathLike = "",
+    record: dict | None = None,
+) -> dict[Path, dict[str, object]]:
+    """What to pass to each notebook: what is given, and for the rest what it had in an earlier run, if there is one.
+
+    That is what it worked with last; or was begun with, if there is something to go on from or it was interrupted.
+    """
+    values = {}
+    for notebook, defaults in declared.items():
+        had = {}
+        if record:
+            work, had = record["notebooks"].get(notebook.stem), record["parameters"]
+            if work and ("failed" not in work or _has_states(Path(earlier), notebook)):
+                had = had | work.get("parameters", work["inputs"]["parameters"])  # older records have these alone
+            try:
+                had = _typed({name: had[name] for name in _own(defaults) if name in had}, {notebook: defaults})
+            except ValueError as error:
+                raise ValueError(f"{RECORD} of the earlier run is damaged: {error}") from error
+        values[notebook] = had | {name: value for name, value in given.items() if name in defaults}
+    return values
+
+
+def _own(parameters: Mapping[str, object]) -> dict[str, object]:
+    """A notebook's parameters but for those that are the run's, or of one time that it is executed."""
+    return {name: value for name, value in parameters.items() if name not in ("dataset", "out", "resume")}
+
+
+def _has_states(folder: Path, notebook: Path) -> bool:
+    """Whether a training of a notebook can be gone on with."""
+    names = [name for name in CHECK_THEMSELVES if ARTEFACTS.get(name, [None])[0] == notebook.stem]
+    return any(any((folder / name).rglob("state*")) for name in names)
+
+
+def _check_repeatable(like: Path, record: dict) -> None:
+    known = {name for notebook in _choose([]) for name in parameters_of(notebook)}
+    works = record["notebooks"].values()
+    had = set(record["parameters"]).union(*(work.get("parameters", work["inputs"]["parameters"]) for work in works))
+    if unknown := sorted(had - known - {"dataset", "out"}):
+        raise ValueError(
+            f"{like} was made by saerec {record['saerec']} with a parameter {unknown[0]}, which no notebook has now: "
+            "this saerec cannot repeat it"
+        )
+
+
+def _tell_what_is_other(like: str | os.PathLike, model: dict, data: dict | None, made: dict) -> None:
+    """Say in what a run cannot be like another: the data, the code, the libraries."""
+    if data and model["data"] not in (None, data):
+        told = f"{data['ratings']:,} ratings, then {model['data']['ratings']:,}"
+        print(f"the data are not those of {like} any more: {told}", file=sys.stderr)
+    words = {"code": "saerec's code", "commit": "its commit"}
+    other = [word for name, word in words.items() if model.get(name, made[name]) != made[name]]
+    for name, now in made["versions"].items():
+        then = model.get("versions", {}).get(name, now)
+        other += [f"{name} ({then}, here {now})"] if then != now else []
+    if other:
+        print(f"not as in {like}: {', '.join(other)}", file=sys.stderr)
 
 
 def load_recorded(dataset: str, **parameters: object) -> Dataset:
@@ -397,12 +463,10 @@ def load_recorded(dataset: str, **parameters: object) -> Dataset:
     return load_dataset(dataset, **_typed(parameters, {path: parameters_of(path) for path in _choose(["01"])}))
 
 
-def _with_data(dataset: str, values: dict[str, object]) -> tuple[str, dict[str, object], dict]:
-    """The data set and the parameters by names that hold in every folder, and the `fingerprint` of the data."""
-    if values.get("titles"):
-        values = values | {"titles": os.path.abspath(values["titles"])}
-    data = fingerprint(load_dataset(dataset, **{name: values[name] for name in OF_LOADING & set(values)}))
-    return lasting_name(dataset), values, data
+def _with_data(dataset: str, values: Mapping[Path, Mapping[str, object]]) -> tuple[str, dict]:
+    """The name of a data set that holds in every folder, and the `fingerprint` of the data."""
+    own = {name: value for passed in values.values() for name, value in passed.items() if name in OF_LOADING}
+    return lasting_name(dataset), fingerprint(load_dataset(dataset, **own))
 
 
 def _inputs(
@@ -414,9 +478,8 @@ def _inputs(
     code: str,
 ) -> dict:
     """All that a notebook's work depends on, as `difference` compares it."""
-    without = ("dataset", "out", "keep", "resume")
     return {
-        "parameters": {name: value for name, value in parameters.items() if name not in without},
+        "parameters": _no_defaults(parameters, declared),
         "reads": checksums(folder, READS.get(notebook.stem, ())),
         "data": data if OF_LOADING & set(declared) else None,
         "notebook": sha256_of(notebook),
@@ -424,21 +487,32 @@ def _inputs(
     }
 
 
+def _no_defaults(parameters: Mapping[str, object], declared: Mapping[str, object]) -> dict[str, object]:
+    """Those of a notebook's parameters that make its work another: its checksum tells what the defaults are."""
+    return {name: v for name, v in _own(parameters).items() if name != "keep" and v != declared.get(name)}
+
+
 BEGIN, GO_ON, STAY = "begin", "go on", "stay"
 
 
-def _what_to_do(notebook: Path, inputs: dict, can_resume: bool, folder: Path, record: dict) -> tuple[str, str]:
+def _what_to_do(
+    notebook: Path, inputs: dict, declared: Mapping[str, object], folder: Path, record: dict
+) -> tuple[str, str]:
     """What there is to do about a notebook, and what to say of it."""
     before = record["notebooks"].get(notebook.stem)
     if before is None:
         return BEGIN, ""
-    changed = difference(before["inputs"], inputs)
+    # Older records have defaults too, if they were given.
+    then = before["inputs"] | {"parameters": _no_defaults(before["inputs"]["parameters"], declared)}
+    changed = difference(then, inputs)
     if "writes" not in before:
-        if changed is None and can_resume:
+        if changed is None and "resume" in declared:
             return GO_ON, "was interrupted and goes on"
         return BEGIN, f"runs again: {changed or 'it was interrupted'}"
     missing = [f"{file.name} is missing" for file in _copies(notebook, folder) if not file.exists()]
-    spoiled = [f"{file} is not as it was written" for file in others(folder, before["writes"])]
+    # But for the executed copy, which may be opened in JupyterLab and saved.
+    handed_on = {file: checksum for file, checksum in before["writes"].items() if file != notebook.name}
+    spoiled = [f"{file} is not as it was written" for file in others(folder, handed_on)]
     why = next(filter(None, [changed, *missing, *spoiled]), None)
     return (STAY, "is finished and stays") if why is None else (BEGIN, f"runs again: {why}")
 
@@ -463,6 +537,7 @@ def _run_notebook(
     record["notebooks"][name] = work
     record["seconds"].pop(name, None)
     record["pages"] = {}
+    record.pop("results", None)
     write_record(folder, record)
     try:
         _execute(notebook, folder / notebook.name, parameters | ({"resume": True} if todo == GO_ON else {}), progress)
@@ -471,8 +546,9 @@ def _run_notebook(
         write_record(folder, record)
         raise
     exports.write_notebook_page(folder / notebook.name)
-    files = (*(file for file in own if file not in CHECK_THEMSELVES), notebook.with_suffix(".html").name)
-    work["writes"] = checksums(folder, files)
+    copies = [copy.name for copy in _copies(notebook, folder)]
+    work["writes"] = checksums(folder, [*(file for file in own if file not in CHECK_THEMSELVES), *copies])
+    work["folders"] = [file for file in own if file in CHECK_THEMSELVES and (folder / file).exists()]
     record["seconds"][name] = round(time.perf_counter() - start, 1)
 
 
@@ -484,11 +560,10 @@ def _copies(notebook: Path, folder: Path) -> list[Path]:
 def _write_pages(folder: Path, record: dict) -> Path:
     """The index of a run and, of a whole model, the page that recommends; checksums of both in the record."""
     record.pop("results", None)
-    write_record(folder, record)
     scores = _errors(folder, record)
     if scores is not None:
         record["results"] = scores.to_dict("records")
-        write_record(folder, record)
+    write_record(folder, record)
     try:
         if all((folder / name).exists() for name in FOR_ITS_PAGE) and not _unfit_to_recommend(folder, record):
             _write_recommender(folder, folder / RECOMMENDER_PAGE)
@@ -496,11 +571,6 @@ def _write_pages(folder: Path, record: dict) -> Path:
         index = _write_index(folder)
         write_record(folder, record | {"pages": checksums(folder, PAGES)})
     return index
-
-
-def _is_whole(folder: Path, record: dict, name: str) -> bool:
-    """Whether a file of a run is there, and no notebook has begun to write it anew."""
-    return (folder / name).exists() and "writes" in record["notebooks"].get(ARTEFACTS[name][0], {"writes": ()})
 
 
 def training_parts(
@@ -520,7 +590,7 @@ def training_parts(
         As of `run`.
     """
     values = settings(parameters)
-    parts = study.parts(str(dataset or DEFAULT), values)
+    parts = study.parts(study.load(str(dataset or DEFAULT), values), values)
     own = study.of_recommender(values)
     return (
         parts.train,
@@ -554,6 +624,16 @@ def _typed(given: Mapping[str, object], declared: Mapping[Path, Mapping[str, obj
     return {name: of_type(name, value, defaults[name]) for name, value in given.items()}
 
 
+def _check_reads(folder: Path, notebooks: Iterable[Path]) -> None:
+    """Raise unless what the notebooks read is there, or one of them writes it before."""
+    coming = set()
+    for notebook in notebooks:
+        for name in READS.get(notebook.stem, ()):
+            if ARTEFACTS[name][0] not in coming:
+                artefact(folder, name)
+        coming.add(notebook.stem)
+
+
 def _check_folder(folder: Path, restart: bool) -> None:
     """Raise unless the folder is empty or of a run that can be gone on with; remove that, with `restart`.
 
@@ -562,8 +642,11 @@ def _check_folder(folder: Path, restart: bool) -> None:
     """
     copies = [copy.name for notebook in _choose([]) for copy in _copies(notebook, folder)]
     ours = {RECORD, *PAGES, *ARTEFACTS, *copies}
-    there = {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    there = {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "." and not PART.search(path.name)}
     foreign = [name for name in there if name not in ours]
+    with suppress(FileNotFoundError, ValueError):  # of a damaged one nobody knows, and the caller says so
+        if TRAINING in read_record(folder)["notebooks"]:
+            raise FileExistsError(f"{folder} is the folder of saerec train: choose another with --out")
     if there and RECORD not in there:
         if foreign:
             raise FileExistsError(
@@ -640,7 +723,7 @@ def _write_index(folder: Path) -> Path:
         folder / INDEX_PAGE,
         title=f"A study of {Path(record['parameters']['dataset']).name}",
         result=_result(scores, lists, record["parameters"].get("rank_by", "both")),
-        picture=picture if _is_whole(folder, record, picture.name) else None,
+        picture=picture if picture.exists() and not _fault(folder, record, picture.name) else None,
         notebooks=rows,
         scores=scores,
         lists=lists,

@@ -10,20 +10,31 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from saerec import distributed, metrics
-from saerec.baselines import fit_baselines
-from saerec.datasets import OF_LOADING, load_dataset
+from saerec import __version__, distributed
+from saerec.datasets import OF_LOADING, lasting_name, load_dataset
 from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
-from saerec.recommender import Recommender
-from saerec.record import RECORD
+from saerec.readers import Dataset
+from saerec.recommender import FILE, Recommender
+from saerec.record import (
+    RECORD,
+    TRAINING,
+    checksums,
+    fingerprint,
+    new_record,
+    read_record,
+    scores_of,
+    surroundings,
+    write_record,
+)
 from saerec.tables import write_table
 
 # What stands in the notebooks for the defaults of `Recommender`.
 LEFT_OUT = {"hidden_dims": [0], "n_epochs": 0, "batch_size": 0, "lr": 0.0, "weight_decay": -1.0, "patience": 0}
 # What `train` leaves in a folder.
-LEAVES = ("checkpoints", "model", "ratings.parquet", "movies.parquet", "history.csv", "scores.csv")
+WRITES = ("model", "ratings.parquet", "movies.parquet", "test.parquet", "history.csv", "scores.csv")
+LEAVES = ("checkpoints", *WRITES, "recommender.html", RECORD)
 
 
 class Parts(NamedTuple):
@@ -36,16 +47,14 @@ class Parts(NamedTuple):
     movies: pd.DataFrame
 
 
-def parts(dataset: str, settings: Mapping) -> Parts:
-    """Load, cut and split a data set as the series does.
-
-    Parameters
-    ----------
-    dataset, settings
-        As of `train`.
-    """
+def load(dataset: str, settings: Mapping) -> Dataset:
+    """A data set; both are those of `train`."""
     with distributed.first_alone():  # who reads a large release first leaves a fast copy
-        data = load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+        return load_dataset(dataset, **{name: settings[name] for name in OF_LOADING})
+
+
+def parts(data: Dataset, settings: Mapping) -> Parts:
+    """Cut and split a data set as the series does, with the settings of `train`."""
     ratings = top_users_and_items(data.ratings, n_users=settings["n_users"], n_items=settings["n_items"])
     shares = {"test": settings["test_share"], "valid": settings["valid_share"]}
     train, valid, test = split_ratings(ratings, **shares, seed=settings["seed"], by=settings["split_by"])
@@ -71,9 +80,9 @@ def train(
 ) -> pd.DataFrame | None:
     """Train on a data set and measure on its test ratings; the errors, by model: rmse, user_rmse, mae, stars.
 
-    Writes ``model/`` (for `saerec.load`), ``ratings.parquet``, ``movies.parquet``, ``history.csv`` and ``scores.csv``
-    to a folder, as the series does, and ``checkpoints/``. Every process reads the data; the first writes, and the
-    others get None.
+    Writes ``model/`` (for `saerec.load`), ``ratings.parquet``, ``movies.parquet``, ``test.parquet``, ``history.csv``
+    and ``scores.csv`` to a folder, as the series does, ``checkpoints/``, and a record that `verify` checks. Every
+    process reads the data; the first writes, and the others get None.
 
     Parameters
     ----------
@@ -92,8 +101,8 @@ def train(
     Raises
     ------
     FileExistsError
-        The folder holds an earlier training, and neither `resume` nor `restart` was asked for; or it is of a run of the
-        notebooks.
+        The folder holds an earlier training, and neither `resume` nor `restart` was asked for; or files that are called
+        like those of one and are of none; or it is of a run of the notebooks.
     DataError, ValueError, OSError
         As of loading and of `Recommender.fit`.
     """
@@ -101,10 +110,13 @@ def train(
     with one_writer(out) if distributed.rank() == 0 else nullcontext():
         if distributed.rank() == 0:
             _check_folder(out, fresh=not (resume or restart))
-        train, valid, test, features, movies = parts(dataset, settings)
-        if restart and distributed.rank() == 0:
-            for name in LEAVES:
+        data = load(dataset, settings)
+        train, valid, test, features, movies = parts(data, settings)
+        if distributed.rank() == 0:
+            for name in LEAVES if restart else ():
                 remove(out / name)
+            record = _begin(out, dataset, data, settings)
+        del data
         recommender = Recommender(**of_recommender(settings)).fit(
             train,
             valid,
@@ -117,24 +129,53 @@ def train(
         predicted = _predict(recommender, test)
         if distributed.rank():
             return None
-        scores = _scores(recommender, test, predicted)
+        scores = scores_of(recommender, test, predicted)
         write_table(out / "ratings.parquet", pd.concat([train, valid, test]))
         write_table(out / "movies.parquet", movies)
+        write_table(out / "test.parquet", test)
         recommender.save(out / "model")
         write_table(out / "history.csv", recommender.history.drop(columns="seconds"), index=False)
         write_table(out / "scores.csv", scores)
+        record["notebooks"][TRAINING] |= {"writes": checksums(out, WRITES), "folders": ["checkpoints"]}
+        write_record(out, record | {"results": pd.read_csv(out / "scores.csv").to_dict("records")})
         return scores
 
 
+def _begin(folder: Path, dataset: str, data: Dataset, settings: Mapping) -> dict:
+    """Leave the record of a training that is not finished."""
+    made = {"saerec": __version__, **surroundings()}
+    titles = {"titles": os.path.abspath(settings["titles"])} if settings["titles"] else {}
+    known = dict(settings) | titles
+    inputs = {"parameters": known, "reads": {}, "data": fingerprint(data), "notebook": "", "code": made["code"]}
+    parameters = {"dataset": lasting_name(dataset), "out": str(folder.resolve()), **known}
+    works = {TRAINING: {"inputs": inputs, "made": made}}
+    record = new_record() | {"parameters": parameters, "data": inputs["data"], "notebooks": works, **made}
+    write_record(folder, record)
+    return record
+
+
 def _check_folder(folder: Path, *, fresh: bool) -> None:
-    if (folder / RECORD).exists():
+    """Raise unless the folder is free for a training, or is of one: what others only call alike is never removed."""
+    recorded = (folder / RECORD).exists()
+    if recorded and TRAINING not in read_record(folder)["notebooks"]:
         raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
-    there = [name for name in LEAVES if (folder / name).exists()]
+    there = [name for name in LEAVES if _holds_files(folder / name)]
+    trained = (folder / "model" / FILE).exists() or any(folder.glob("checkpoints/**/*_*.safetensors*"))
+    if there and not (recorded or trained):
+        raise FileExistsError(
+            f"{folder} holds files that are called like those of a training ({there[0]}) but are of none: choose "
+            "another folder with --out"
+        )
     if fresh and there:
         raise FileExistsError(
             f"{folder} holds an earlier training ({there[0]}): go on with it (--resume), remove it (--restart), or "
             "choose another folder (--out)"
         )
+
+
+def _holds_files(path: Path) -> bool:
+    """Of a training that was stopped in its first epoch nothing is left but folders, and a lock."""
+    return path.is_file() or any(file.is_file() and file.name[0] != "." for file in path.rglob("*"))
 
 
 def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:
@@ -150,13 +191,3 @@ def _predict(recommender: Recommender, test: pd.DataFrame) -> np.ndarray:
     if of_parts:
         predicted[by_user] = np.concatenate(of_parts)
     return predicted
-
-
-def _scores(recommender: Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
-    known = recommender.ratings
-    rows, cols = known.positions(test["user_id"], test["item_id"])
-    baselines = fit_baselines(known, shrinkage=recommender.shrinkage)
-    predictions = {name: baseline.predict(rows, cols).clip(*known.scale) for name, baseline in baselines.items()}
-    predictions["saerec"] = predicted
-    errors = {name: metrics.scores(test["rating"], each, test["user_id"]) for name, each in predictions.items()}
-    return pd.DataFrame(errors).T.rename_axis("model")

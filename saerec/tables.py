@@ -353,7 +353,8 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
     """Write a frame to a CSV or Parquet file, whole or not at all.
 
     In a CSV file, text that a spreadsheet would take for a formula gets an apostrophe before it, which makes it text
-    there: what begins with =, +, -, @, a tab or a line end, and is no number. So does what would begin so after a
+    there: what begins with =, +, -, @ (or one of them as wide as a Chinese character), a tab or a line end, and is no
+    number. So does what would begin so after a
     semicolon, a tab, a bar or a line end, for some spreadsheets take these for separators, quotes or not.
 
     Parameters
@@ -376,8 +377,8 @@ def write_table(path: Path, frame: pd.DataFrame, **options) -> None:
         save_atomically(path, lambda part: frame.to_parquet(part, **options))
 
 
-FORMULA = re.compile(r"[=+\-@\t\r\n](?![0-9.]+$)")
-AFTER_SEPARATOR = re.compile(r'([;\t|\n][\s"]*)(?=[=+\-@])')
+FORMULA = re.compile(r"[=@\t\r\n＝＋－＠]|[+\-](?![0-9.]+$)")
+AFTER_SEPARATOR = re.compile(r'([;\t|\n][\s"]*)(?=[=+\-@＝＋－＠])')
 OWN_TYPES = ["number", "bool", "datetime", "datetimetz", "timedelta"]
 
 

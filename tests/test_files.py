@@ -165,6 +165,18 @@ def test_a_mount_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypatch, n
     assert (tmp_path / "a").read_text() == "whole"
 
 
+def test_who_holds_two_folders_may_go_on_in_the_first(tmp_path, monkeypatch):
+    """As a notebook's kernel, which holds the folder of its checkpoints for a while."""
+    monkeypatch.setenv(WRITER, "7")
+    with one_writer(tmp_path / "checkpoints"):
+        assert os.environ[WRITER] == str(os.getpid())
+    assert os.environ[WRITER] == "7"
+    monkeypatch.delenv(WRITER)
+    with pytest.raises(KeyError), one_writer(tmp_path / "checkpoints"):
+        raise KeyError
+    assert WRITER not in os.environ
+
+
 def test_whom_the_holder_started_may_work_in_a_folder_and_nobody_else(tmp_path):
     check_free(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import selection, series
+from saerec import selection, series, study
 from saerec.__main__ import _told, main
 from saerec.recommender import FILE
+from saerec.record import new_record, read_record, write_record
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +148,32 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
     before = (tmp_path / "run" / "model" / FILE).read_bytes()
     assert main([*arguments, "--restart", "-p", "seed=1"]) == 0
     assert (tmp_path / "run" / "model" / FILE).read_bytes() != before and (tmp_path / "run" / "notes.txt").exists()
-    (tmp_path / "run" / "run.json").touch()
+    write_record(tmp_path / "run", new_record() | {"parameters": {"dataset": "d"}})
     assert main([*arguments, "--restart"]) == 1
     assert "is the folder of a run of the notebooks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--restart"], ["--resume"]])
+def test_what_is_no_training_is_never_removed_nor_written_over(shop, monkeypatch, capsys, more):
+    monkeypatch.setattr(study, "parts", lambda *_: pytest.fail("the data were read"))
+    folder = shop.with_name("mine")
+    (folder / "model").mkdir(parents=True)
+    for name in ("thesis.txt", "model/w.bin", "scores.csv"):
+        (folder / name).write_text("mine")
+    assert main(["train", "--dataset", str(shop), "--out", str(folder), *more]) == 1
+    told = (
+        f"saerec: {folder} holds files that are called like those of a training (model) but are of none: choose another"
+    )
+    assert capsys.readouterr().err == f"{told} folder with --out\n"
+    assert all((folder / name).read_text() == "mine" for name in ("thesis.txt", "model/w.bin", "scores.csv"))
+
+
+def test_a_training_that_was_stopped_in_its_first_epoch_goes_on(shop, capsys):
+    folder = shop.with_name("stopped")
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / ".lock").touch()
+    own = ["--user", "who", "--item", "what", "--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4"]
+    assert main(["train", "--dataset", str(shop), "--out", str(folder), *own, "--quiet", "--resume"]) == 0
 
 
 def test_what_training_alone_leaves_recommends(tmp_path, capsys):
@@ -165,8 +189,45 @@ def test_what_training_alone_leaves_recommends(tmp_path, capsys):
         assert main(["recommend", "--run", str(tmp_path / "run"), "--user", str(user), "-k", "1"]) == 0
         assert f"Thing {unseen}\n" in capsys.readouterr().out
     assert main(["page", "--run", str(tmp_path / "run")]) == 0
-    assert main(["verify", str(tmp_path / "run")]) == 1
-    assert "run.json, which saerec run writes, is missing" in capsys.readouterr().err
+
+
+def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypatch):
+    folder = shop.with_name("trained")
+    arguments = ["train", "--dataset", str(shop), "--out", str(folder), "--user", "who", "--item", "what"]
+    arguments += ["--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4", "--quiet"]
+    assert main(arguments) == 0
+    record = read_record(folder)
+    assert record["parameters"]["seed"] == 0 and record["parameters"]["n_epochs"] == 1
+    assert record["data"]["ratings"] == 300 and "torch" in record["versions"]
+    assert record["results"][-1]["model"] == "saerec"
+    assert main(["page", "--run", str(folder)]) == main(["verify", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "holds  train: 6 files as they were written" in told and told.count("holds  ") == 5
+
+    (folder / "scores.csv").write_text("model,rmse\nsaerec,0.1\n")
+    assert main(["verify", str(folder)]) == 1
+    (folder / "model" / "more").touch()
+    assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
+    assert f"{folder / 'model'} is not as train wrote it; run that again first" in capsys.readouterr().err
+    for command in (["run"], ["run", "--only", "03"], ["run", "--restart"]):
+        assert main([*command, "--out", str(folder)]) == 1
+        assert f"{folder} is the folder of saerec train: choose another with --out" in capsys.readouterr().err
+
+    fit = saerec.Recommender.fit
+
+    def interrupted(self, *arguments, **options):
+        fit(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saerec.Recommender, "fit", interrupted)
+        assert main([*arguments, "--resume"]) == 130
+    capsys.readouterr()
+    assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
+    assert "may be half old: train is not finished" in capsys.readouterr().err
+    assert main(["verify", str(folder)]) == 1 and "not yet  train: not finished" in capsys.readouterr().out
+    assert main(arguments) == 1 and "holds an earlier training" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == main(["verify", str(folder)]) == 0
 
 
 def test_who_reads_no_further_hears_nothing_of_it(run):
@@ -264,6 +325,36 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(series, "run", interrupted)
     assert main(["run"]) == 130
     assert "saerec run goes on from there, without --restart" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_an_interrupted_training_says_what_is_kept(monkeypatch, tmp_path, capsys, when):
+    def interrupted(*_, **__):
+        told = f"training stopped in epoch 6; {tmp_path} holds 5; to go on, fit again with resume=True"
+        raise KeyboardInterrupt(*([] if when == "before" else [told]))
+
+    monkeypatch.setattr(study, "train", interrupted)
+    assert main(["train", "--out", str(tmp_path)]) == 130
+    kept = "" if when == "before" else f": training stopped in epoch 6; {tmp_path} holds 5"
+    assert capsys.readouterr().err == f"saerec: interrupted{kept}; the same command with --resume goes on\n"
+
+
+def test_an_interrupted_tune_prints_and_writes_what_is_finished(shop, monkeypatch, capsys):
+    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.3, 0.7)})
+    fit = saerec.Recommender.fit
+
+    def interrupted(self, *arguments, **options):
+        if self.dropout == 0.7:
+            raise KeyboardInterrupt
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(saerec.Recommender, "fit", interrupted)
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    assert main(["tune", *own, "-p", "n_epochs=1", "--quiet", "--out", str(shop.with_name("tune.csv"))]) == 0
+    output = capsys.readouterr()
+    assert "dropout=0.3" in output.out and "dropout=0.7" not in output.out
+    assert output.err == "saerec: interrupted: 2 of 3 possible tries are finished\n"
+    assert len(pd.read_csv(shop.with_name("tune.csv"))) == 2
 
 
 @pytest.fixture

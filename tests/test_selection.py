@@ -41,6 +41,35 @@ def test_one_setting_after_the_other_from_the_best_so_far(tried):
     assert len(set(whole)) == len(whole), "nothing is tried twice"
 
 
+def interrupting(at, monkeypatch):
+    """Let the fit of a number, from 1, be interrupted."""
+    fit, fits = saerec.Recommender.fit, []
+
+    def interrupted(self, *arguments, **options):
+        fits.append(self)
+        if len(fits) == at:
+            raise KeyboardInterrupt("training stopped in epoch 1; nothing is kept, for there is no checkpoint_dir")
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(saerec.Recommender, "fit", interrupted)
+
+
+def test_who_interrupts_gets_what_is_finished(parts, monkeypatch):
+    train, valid, _ = parts
+    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.1, 0.2, 0.3)})
+    interrupting(3, monkeypatch)
+    with pytest.warns(UserWarning, match=r"interrupted: 2 of 4 possible tries are finished"):
+        tried = saerec.tune(train, valid, **QUICK)
+    assert sorted(tried["order"]) == [1, 2] and tried["seconds"].notna().all()
+
+
+def test_without_the_defaults_there_is_nothing_to_get(parts, monkeypatch):
+    train, valid, _ = parts
+    interrupting(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        saerec.tune(train, valid, **QUICK)
+
+
 def test_what_is_fixed_is_not_tried(parts):
     train, valid, _ = parts
     fixed = {"orientation": "user", "weight_decay": 1.0, "hidden_dims": (5,), "shrinkage": 3.0, "dropout": 0.2}

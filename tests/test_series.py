@@ -17,12 +17,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import saerec
 from saerec import exports, plots, series
+from saerec.__main__ import main
 from saerec.datasets import lasting_name
 from saerec.files import BusyFolderError, one_writer, remove
 from saerec.movielens import DATA_DIR
-from saerec.record import read_record, write_record
+from saerec.record import checksums, new_record, read_record, verify, write_record
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
 
+NOTHING = {"parameters": {}, "reads": {}, "data": None, "notebook": "", "code": ""}
 FIRST_FOUR = ["01_exploration", "02_training", "03_best_epoch", "04_user_report"]
 
 
@@ -146,6 +148,7 @@ def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_p
     (folder / ".DS_Store").touch()
     series.run(out=folder)
     (folder / "notes.txt").write_text("mine")
+    (folder / "02_second.ipynb.0123abcd.part").touch()  # which we left, being killed
     (folder / ".ipynb_checkpoints").mkdir()
     for restart in (False, True):
         series.run(out=folder, restart=restart)
@@ -182,6 +185,28 @@ def test_files_that_are_only_called_like_those_of_a_run_are_never_cleared(notebo
         with pytest.raises(FileExistsError, match=r"run\.json: remove them yourself, or choose another folder"):
             series.run(out=folder, restart=restart)
     assert len(list(folder.glob("[!.]*"))) == 3
+
+
+@pytest.mark.parametrize("only", ["01_first", "02_second"])
+def test_one_notebook_alone_takes_nothing_for_a_run_either(notebooks, tmp_path, monkeypatch, only):
+    forbid_execution(monkeypatch)
+    folder = tmp_path / "site"
+    (folder / "model").mkdir(parents=True)
+    for name in ("index.html", "sizes.csv", "model/mine.txt"):
+        (folder / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=r"run\.json: remove them yourself, or choose another folder"):
+        series.run(out=folder, only=[only])
+    (folder / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match=r"not of a run, thesis\.txt"):
+        series.run(out=folder, only=[only])
+    assert all((folder / name).read_text() == "mine" for name in ("index.html", "sizes.csv", "model/mine.txt"))
+
+
+def test_one_notebook_alone_is_no_restart(notebooks, tmp_path, monkeypatch):
+    forbid_execution(monkeypatch)
+    with pytest.raises(ValueError, match="restart removes the whole run: leave it out, or only"):
+        series.run(out=tmp_path / "run", only=["01"], restart=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -238,6 +263,17 @@ class TestGoingOn:
         assert run() == ([("01_first", None), ("02_second", None)], "")
         assert run() == ([], "01_first is finished and stays\n02_second is finished and stays\n")
         assert run(restart=True) == ([("01_first", None), ("02_second", None)], "")
+
+    def test_the_executed_copy_and_folders_of_checkpoints_are_in_the_record(self, run, tmp_path):
+        run()
+        works = series.read_record(tmp_path / "run")["notebooks"]
+        assert set(works["01_first"]["writes"]) == {"sizes.csv", "01_first.ipynb", "01_first.html"}
+        assert set(works["02_second"]["writes"]) == {"02_second.ipynb", "02_second.html"}
+        assert works["02_second"]["folders"] == ["checkpoints"] and works["01_first"]["folders"] == []
+        (tmp_path / "run" / "02_second.ipynb").write_text("opened and saved")  # which is no reason to train again
+        assert run()[0] == []
+        checks = verify(tmp_path / "run", series.load_recorded, set()).set_index("check")["found"]
+        assert checks["02_second"] == "02_second.ipynb was changed; checkpoints holds no checkpoint"
 
     def test_what_is_made_anew_alone_leaves_a_mix_and_says_so(self, run):
         run()
@@ -330,7 +366,7 @@ class TestGoingOn:
         monkeypatch.setattr(series, "read_record", read)
         run()
         run(only=["02_second"])
-        assert len(held) == 2
+        assert len(held) == 4
 
     def test_what_failed_alone_does_not_come_back(self, run, tmp_path):
         run(parameters={"divisor": 3})
@@ -352,6 +388,123 @@ class TestGoingOn:
         with pytest.raises(KeyboardInterrupt):
             run(only=["01"])
         assert not (tmp_path / "run" / "sizes.csv").exists() and (tmp_path / "run" / "checkpoints").exists()
+
+    def test_nothing_goes_before_what_a_notebook_reads_is_there(self, run, tmp_path):
+        run()
+        for name in ("sizes.csv", "index.html"):
+            (tmp_path / "run" / name).touch()
+        (tmp_path / "run" / "sizes.csv").unlink()
+        (tmp_path / "run" / "checkpoints" / "state").touch()
+        with pytest.raises(
+            FileNotFoundError, match=r"sizes\.csv is missing: the notebook 01_first writes it, run that"
+        ):
+            run(only=["02"])
+        assert (tmp_path / "run" / "checkpoints" / "state").exists() and (tmp_path / "run" / "index.html").exists()
+        assert run(only=["02", "01"])[0] == [("01_first", None), ("02_second", None)]
+
+    @pytest.mark.parametrize("stopped", [KeyboardInterrupt, series.SeriesError])
+    def test_an_interrupted_one_alone_goes_on_with_its_own_parameters(self, run, tmp_path, monkeypatch, stopped):
+        run()
+        execute = series._execute
+
+        def stop(*arguments):
+            execute(*arguments)
+            raise stopped("stopped")
+
+        with monkeypatch.context() as patch, pytest.raises(stopped):
+            patch.setattr(series, "_execute", stop)
+            run(only=["02"], parameters={"divisor": 7})
+        (tmp_path / "run" / "checkpoints" / "state").touch()
+        executed, said = run(only=["02"])
+        assert executed == [("02_second", True)] and said == "02_second was interrupted and goes on\n"
+        assert (tmp_path / "run" / "checkpoints" / "state").exists()
+        record = series.read_record(tmp_path / "run")
+        assert record["parameters"]["divisor"] == record["notebooks"]["02_second"]["parameters"]["divisor"] == 7
+
+    def test_an_interrupted_one_alone_that_begins_anew_says_so(self, run, tmp_path, monkeypatch):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(series, "_execute", stop)
+            run()
+        executed, said = run(only=["01"])
+        assert executed == [("01_first", None)] and said == "01_first runs again: it was interrupted\n"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(series, "_execute", stop)
+            run(only=["02"], parameters={"divisor": 7})
+        executed, said = run(only=["02"], parameters={"divisor": 2})
+        assert executed == [("02_second", None)] and said == "02_second runs again: divisor was 7, is 2\n"
+
+    def test_an_interrupted_run_once_more_is_of_its_own_parameters(self, run, tmp_path, monkeypatch):
+        def stop(notebook, *arguments):
+            execute(notebook, *arguments)
+            if notebook.stem == "02_second":
+                raise KeyboardInterrupt
+
+        execute = series._execute
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(series, "_execute", stop)
+            run(parameters={"divisor": 7})
+        series.run(like=tmp_path / "run", out=tmp_path / "again")
+        assert series.read_record(tmp_path / "again")["parameters"]["divisor"] == 7
+
+    def test_all_parameters_are_recorded_and_the_index_tells_what_is_no_default(self, run, tmp_path, notebooks):
+        run(parameters={"n": 5, "x": 0.5})
+        work = series.read_record(tmp_path / "run")["notebooks"]["01_first"]
+        every = {"n": 5, "x": 0.5, "flag": False, "ids": [], "sizes": [1], "encoding": "utf-8"}
+        assert work["parameters"] == every and series._with_what(tmp_path / "run", work) == "n = 5"
+        assert run(parameters={"n": 5})[0] == []  # 0.5 is the default
+        first = notebooks / "01_first.ipynb"
+        first.write_text(first.read_text().replace("x = 0.5", "x = 0.75").replace("n = 3", "n = 4"))
+        series.run(like=tmp_path / "run", out=tmp_path / "again")
+        again = series.read_record(tmp_path / "again")["notebooks"]["01_first"]
+        assert again["parameters"] == every and again["inputs"]["parameters"] == {"n": 5, "x": 0.5}
+
+    def test_a_record_without_all_parameters_is_of_the_same_run(self, run, tmp_path):
+        run(parameters={"n": 5, "x": 0.5})
+        record = series.read_record(tmp_path / "run")
+        for work in record["notebooks"].values():
+            del work["parameters"]
+        record["notebooks"]["01_first"]["inputs"]["parameters"]["x"] = 0.5  # as it was given
+        series.write_record(tmp_path / "run", record)
+        assert run(parameters={"n": 5}) == ([], "01_first is finished and stays\n02_second is finished and stays\n")
+        assert run(only=["01"])[0] == [("01_first", None)]
+        assert series.read_record(tmp_path / "run")["notebooks"]["01_first"]["inputs"]["parameters"] == {"n": 5}
+
+    def test_what_two_notebooks_call_alike_stays_each_ones_own(self, run, tmp_path, notebooks):
+        second = notebooks / "02_second.ipynb"
+        second.write_text(second.read_text().replace("divisor = 1", "n = 40\\ndivisor = 1"))
+        run()
+        run(only=["02"], parameters={"n": 7})
+        run(only=["01"])
+        works = series.read_record(tmp_path / "run")["notebooks"]
+        assert (works["01_first"]["parameters"]["n"], works["02_second"]["parameters"]["n"]) == (3, 7)
+
+    def test_what_can_be_repeated_no_more_is_an_error_before_anything_is_made(self, run, tmp_path):
+        run()
+        record = series.read_record(tmp_path / "run")
+        old = {"parameters": record["parameters"] | {"learning_speed": 2}, "saerec": "0.0.1"}
+        series.write_record(tmp_path / "run", record | old)
+        message = (
+            "saerec 0.0.1 with a parameter learning_speed, which no notebook has now: this saerec cannot repeat it"
+        )
+        with pytest.raises(ValueError, match=message):
+            series.run(like=tmp_path / "run", out=tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+
+    def test_what_is_repeated_by_another_code_or_other_libraries_is_said(self, run, tmp_path, capsys):
+        run()
+        again = {"like": tmp_path / "run", "out": tmp_path / "again"}
+        series.run(**again)
+        assert "not as in" not in capsys.readouterr().err
+        record = series.read_record(tmp_path / "run")
+        record |= {"code": "0", "commit": "1", "versions": record["versions"] | {"torch": "1.0"}}
+        series.write_record(tmp_path / "run", record)
+        series.run(**again, restart=True)
+        here = saerec.record.surroundings()["versions"]["torch"]
+        said = capsys.readouterr().err
+        assert f"not as in {tmp_path / 'run'}: saerec's code, its commit, torch (1.0, here {here})\n" in said
 
     def test_the_record_names_parameters_and_data_that_worked(self, run, tmp_path, monkeypatch, tastes):
         """Not those that a whole run was begun with, nor earlier ones of a notebook that has worked without them."""
@@ -398,7 +551,8 @@ class TestGoingOn:
     def test_a_parameter_of_another_type_in_the_record_is_an_error(self, run, tmp_path):
         run()
         record = series.read_record(tmp_path / "run")
-        series.write_record(tmp_path / "run", record | {"parameters": record["parameters"] | {"divisor": "x"}})
+        record["notebooks"]["02_second"]["parameters"]["divisor"] = "x"
+        series.write_record(tmp_path / "run", record)
         with pytest.raises(ValueError, match=r"run\.json of the earlier run is damaged: the parameter divisor is of"):
             run(only=["02"])
 
@@ -437,13 +591,35 @@ def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, t
     monkeypatch.setattr(series, "_execute", lambda *_: None)
     monkeypatch.setattr(exports, "write_notebook_page", lambda *_: None)
     link = 'href="recommender.html"'
-    index = series.run(out=tmp_path, only=["02_second"], progress=False)
-    assert link not in index.read_text(encoding="utf-8") and not (tmp_path / "recommender.html").exists()
-    saerec.Recommender(hidden_dims=(4,), n_epochs=1, rank_by="rating").fit(tastes).save(tmp_path / "model")
-    tastes.to_parquet(tmp_path / "ratings.parquet")
-    tastes[["item_id"]].assign(title="T").to_parquet(tmp_path / "movies.parquet")
-    index = series.run(out=tmp_path, only=["02_second"], progress=False)
-    assert link in index.read_text(encoding="utf-8") and (tmp_path / "recommender.html").exists()
+    folder = tmp_path / "run"
+    index = series.run(out=folder, only=["02_second"], progress=False)
+    assert link not in index.read_text(encoding="utf-8") and not (folder / "recommender.html").exists()
+    saerec.Recommender(hidden_dims=(4,), n_epochs=1, rank_by="rating").fit(tastes).save(folder / "model")
+    tastes.to_parquet(folder / "ratings.parquet")
+    tastes[["item_id"]].assign(title="T").to_parquet(folder / "movies.parquet")
+    index = series.run(out=folder, only=["02_second"], progress=False)
+    assert link in index.read_text(encoding="utf-8") and (folder / "recommender.html").exists()
+
+
+@pytest.mark.parametrize("name", series.FOR_ITS_PAGE)
+def test_nothing_is_recommended_by_what_is_not_as_it_was_written(tmp_path, tastes, capsys, name):
+    for file in ("model", "ratings.parquet", "movies.parquet"):
+        (tmp_path / file).write_text("whole")
+    writers = {file: series.ARTEFACTS[file][0] for file in series.FOR_ITS_PAGE}
+    works = {
+        writer: {
+            "inputs": NOTHING,
+            "writes": checksums(tmp_path, [file for file in writers if writers[file] == writer]),
+        }
+        for writer in writers.values()
+    }
+    write_record(tmp_path, new_record() | {"parameters": {"dataset": "d"}, "notebooks": works})
+    assert series.to_recommend(tmp_path) == [tmp_path / file for file in series.FOR_ITS_PAGE]
+    (tmp_path / name).write_text("another's")
+    for command in (["recommend", "--user", "1000"], ["page"]):
+        assert main([command[0], "--run", str(tmp_path), *command[1:]]) == 1
+        told = f"saerec: {tmp_path / name} is not as {writers[name]} wrote it; run that again first\n"
+        assert capsys.readouterr().err == told
 
 
 @pytest.fixture

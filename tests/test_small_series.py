@@ -77,7 +77,7 @@ def test_saerec_tune_chooses_on_what_the_series_trains_on(small_run):
 
 @pytest.mark.series
 def test_two_layouts_go_through_the_series(small_run, tmp_path):
-    for name in ("ratings.parquet", "movies.parquet"):
+    for name in ("run.json", "ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
     settings = {"orientation": "mean", "n_epochs": 2, "hidden_dims": [20]}
     series.run(out=tmp_path, parameters=settings, only=[path.stem for path in NOTEBOOKS[1:4]], progress=False)
@@ -104,7 +104,7 @@ def test_training_alone_gives_the_same_bits(small_run, tmp_path):
 
 @pytest.mark.series
 def test_another_seed_gives_other_bits(small_run, tmp_path):
-    for name in ("ratings.parquet", "movies.parquet"):
+    for name in ("run.json", "ratings.parquet", "movies.parquet"):
         shutil.copy(small_run / name, tmp_path / name)
     settings = {"n_epochs": 3, "hidden_dims": [20], "seed": 1}
     series.run(out=tmp_path, parameters=settings, only=[NOTEBOOKS[1].stem], progress=False)

@@ -239,7 +239,21 @@ def test_a_path_may_be_text_or_a_path(tmp_path):
 
 
 class TestWriteTable:
-    FORMULAS = ("=1+1", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")')
+    FORMULAS = (
+        "=1",
+        "=1.5",
+        "＝1+1",
+        "＋1",
+        "－1",
+        "＠SUM(A1)",
+        "=1+1",
+        "+1+1",
+        "-1+cmd|' /C calc'!A0",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        '=HYPERLINK("http://x")',
+    )
 
     @pytest.mark.parametrize("text", FORMULAS)
     @pytest.mark.parametrize("write", [write_table, lambda path, frame: write_parts(path, [frame, frame])])
@@ -263,7 +277,14 @@ class TestWriteTable:
 
     @pytest.mark.parametrize(
         ("text", "written"),
-        [("a;=1+1", "a;'=1+1"), ("a; @B", "a; '@B"), ('a|"=1', "a|\"'=1"), ("a;b=1|c", "a;b=1|c"), ("x\t-1", "x\t'-1")],
+        [
+            ("a;=1+1", "a;'=1+1"),
+            ("a; @B", "a; '@B"),
+            ('a|"=1', "a|\"'=1"),
+            ("a;b=1|c", "a;b=1|c"),
+            ("x\t-1", "x\t'-1"),
+            ("a;＝1", "a;'＝1"),
+        ],
     )
     def test_what_other_separators_would_make_a_formula(self, tmp_path, text, written):
         write_table(tmp_path / "a.csv", pd.DataFrame({"title": [text]}))
