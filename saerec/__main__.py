@@ -360,7 +360,7 @@ def _recommend(options: argparse.Namespace) -> None:
     if "chance" in top:
         print("chance   that it is what they choose next")
     print("ratings  how many users have rated it, test ratings aside")
-    print("because  the rating of theirs that speaks most for it, if one does")
+    print("because  the rating of what they liked that speaks most for it, if one does")
 
 
 def _told(top: pd.DataFrame) -> str:
