@@ -12,6 +12,7 @@ from saerec.model import SAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 from saerec.training import Cells, cells_of, epoch_seed, optimizer_and_schedule, reads_observed_cells, threads_for
 
+LARGEST_STEP = 2**27  # chances, of all users of a step, if it is not larger for its 64 users: about 2 GB
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
 
 
@@ -30,8 +31,8 @@ class ChoiceModel:
         Shares hidden in training: of the last hidden layer, of the rated items.
     n_epochs, batch_size, lr, weight_decay, seed, device
         As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small; of the
-        batch size, if left out, 64 users or, where that is more, a hundredth of them. Rows are read as
-        `saerec.training.RatingRows` reads them; what is written is always written out, for all items compete. Among
+        batch size, if left out, 64 users or, where that is more and fits into 2 GB, a hundredth of them. Rows are read
+        as `saerec.training.RatingRows` reads them; what is written is always written out, for all items compete. Among
         several processes each fits the whole.
 
     Attributes
@@ -76,7 +77,7 @@ class ChoiceModel:
             model.to(choose_device(self.device))
             if self._reads_observed_cells():
                 store_by_column(model)
-            batch_size = self.batch_size or max(64, len(rows) // 100)
+            batch_size = self.batch_size or max(64, min(len(rows) // 100, LARGEST_STEP // ratings.n_items))
             n_steps = self.n_epochs * -(-len(rows) // batch_size)
             optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
             model.train()

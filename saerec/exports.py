@@ -46,7 +46,7 @@ NOTEBOOK_PAGE = """
 {%- if about.width %} width="{{ about.width }}"{% endif %}>
 {%- if about.caption %}
 <figcaption>{{ about.caption | escape_html }}
-{%- if about.csv %} <a href="{{ about.csv }}">Its numbers</a>{% endif %}</figcaption>
+{%- if about.csv %} <a href="{{ about.csv | escape_html }}">Its numbers</a>{% endif %}</figcaption>
 {%- endif %}</figure>
 {% endblock %}
 {% block footer %}
@@ -103,10 +103,12 @@ def _without_paths(html: str, notebook: Path) -> str:
     """Of paths that were passed to the notebook only their names: where a run lay is nobody's business."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     passed = "".join("".join(c["source"]) for c in cells if "injected-parameters" in c["metadata"].get("tags", []))
-    for path in map(Path, re.findall(r'"([^"]+)"', passed)):
-        if path.is_absolute() and path.name:
-            there = re.compile('"data:[^"]*"|' + re.escape(escape(str(path))))  # pictures may hold any few letters
-            html = there.sub(lambda found, name=path.name: found[0] if found[0][0] == '"' else escape(name), html)
+    paths = [path for path in map(Path, re.findall(r'"([^"]+)"', passed)) if path.is_absolute() and path.name]
+    for path in sorted(paths, key=lambda path: -len(str(path))):  # one may lie in another
+        forms = "|".join(re.escape(form) for form in {str(path), escape(str(path)), escape(str(path), quote=False)})
+        # Neither in pictures, which may hold any few letters, nor in tags, nor a part of another name.
+        there = re.compile(rf'"data:[^"]*"|(?<![\w<])(?:{forms})(?![\w-])')
+        html = there.sub(lambda found, name=path.name: found[0] if found[0][0] == '"' else escape(name), html)
     return html
 
 

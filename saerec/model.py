@@ -16,6 +16,9 @@ class RowDropout(nn.Dropout):
 
     part: tuple[Tensor, int] | None = None
 
+    def _get_name(self) -> str:
+        return "Dropout"  # by its print a checkpoint knows its network
+
     def forward(self, x: Tensor) -> Tensor:
         """As of nn.Dropout: (B, H)."""
         if self.part is None or not self.training:

@@ -594,7 +594,7 @@ def plot_steps(
     baselines : mapping of name to RMSE, stars
         Lines across the enlarged part.
     """
-    ax = ax or plt.subplots(figsize=(7, 0.4 * len(steps) + 1.2))[1]
+    ax = ax or plt.subplots(figsize=(7, 0.4 * len(steps) + 1.8))[1]
     colours = [RED if name.startswith(highlight) else GREY for name in steps.index]
     places, longest = np.arange(len(steps)), steps["rmse"].max()
     bars = ax.barh(places, steps["rmse"], height=0.62, color=colours)

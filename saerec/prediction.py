@@ -163,13 +163,13 @@ class ItemPredictor:
         """
         codes = self.centred_codes[cols].astype(np.float64)
         products = codes @ self.centred_codes[targets].T.astype(np.float64)  # (n, t)
-        inverse = np.linalg.inv(self._gram(codes))
-        of_targets = inverse @ products  # (n, t)
-        of_ones = inverse.sum(axis=1)  # (n,)
+        sides = np.column_stack([products, np.ones(len(cols)), self._rest(cols, ratings)])
+        solved, diagonal = self._solved(codes, sides)
+        of_targets, of_ones, dual = solved[:, :-2], solved[:, -2], solved[:, -1]  # (n, t), (n,), (n,)
         bias_change = _bias_changes(self.baseline, cols, ratings)
-        own = inverse @ self._rest(cols, ratings) + bias_change * of_ones  # (n,), with the bias that is without i
+        own = dual + bias_change * of_ones  # (n,), with the bias that is without i
         by_bias = bias_change[:, None] * -(of_ones @ products)  # (n, t)
-        moved = by_bias + of_targets * (own / inverse.diagonal())[:, None]
+        moved = by_bias + of_targets * (own / diagonal)[:, None]
         if len(cols) == 1:  # of no ratings the network says nothing, not even what it says of the mean user
             moved = moved + self.mean_user[targets]
         return bias_change[:, None] + np.where(self.ratings.item_counts[targets] > 0, moved, 0)
@@ -181,6 +181,17 @@ class ItemPredictor:
     def _rest(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """What the biases and the mean user leave of their ratings, `x` above: (n,)."""
         return ratings - self._offset(cols, ratings)[cols] - self.mean_user[cols]
+
+    def _solved(self, codes: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``G sides``, (n, s), and the diagonal of G, (n,), the inverse of ``C C' + ridge``.
+
+        By way of ``C' C + ridge`` where that is smaller: somebody may have rated more than there are units.
+        """
+        if len(codes) <= codes.shape[1]:
+            inverse = np.linalg.inv(self._gram(codes))
+            return inverse @ sides, inverse.diagonal()
+        spread = codes @ np.linalg.inv(self._gram(codes.T))  # (n, H)
+        return (sides - spread @ (codes.T @ sides)) / self.ridge, (1 - (spread * codes).sum(axis=1)) / self.ridge
 
     def _gram(self, codes: np.ndarray) -> np.ndarray:
         return codes @ codes.T + self.ridge * np.eye(len(codes))

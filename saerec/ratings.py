@@ -30,6 +30,7 @@ CSR_PARTS = ("data", "indices", "indptr")
 # What numpy and json raise of files that are nonsense.
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, OverflowError)
 UNREADABLE += (SyntaxError, TokenError)
+FORMAT = 1  # of a matrix in files
 MANIFEST = "matrix.json"  # of a matrix in files: which they are, and their checksums
 
 
@@ -194,7 +195,7 @@ class RatingMatrix:
             contents[name] = partial(_save_json, value=ids.tolist())
         for name, save in contents.items():
             save_atomically(folder / name, save)
-        manifest = {"format": 1, "files": {name: sha256_of(folder / name) for name in contents}}
+        manifest = {"format": FORMAT, "files": {name: sha256_of(folder / name) for name in contents}}
         save_atomically(folder / MANIFEST, partial(_save_json, value=manifest))
 
     @classmethod
@@ -212,7 +213,8 @@ class RatingMatrix:
         ------
         FileNotFoundError
         DataError
-            A file is not as it was written, or they make no matrix. All are read once to see it.
+            A file is not as it was written, was written by a newer saerec, or they make no matrix. All are read to see
+            it.
         """
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
@@ -220,7 +222,12 @@ class RatingMatrix:
                 f"no matrix in {folder}: {MANIFEST}, which RatingMatrix.save writes last, is missing"
             )
         try:
-            files = dict(json.loads((folder / MANIFEST).read_text("utf-8"))["files"])
+            manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+            if manifest["format"] > FORMAT:
+                raise ValueError(
+                    f"its format, {manifest['format']}, is of a newer saerec, and here {FORMAT}: upgrade it"
+                )
+            files = dict(manifest["files"])
             names = [*(f"{part}.npy" for part in CSR_PARTS), "user_ids.json", "item_ids.json"]
             changed = [name for name in names if files.get(name) != sha256_of(folder / name)]
             if changed:

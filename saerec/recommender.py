@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from saerec import metrics, training
+from saerec import distributed, metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.checkpoints import check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
@@ -217,7 +217,7 @@ class Recommender:
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
-        if checkpoint_dir is not None and not resume:
+        if checkpoint_dir is not None and not resume and distributed.rank() == 0:
             refit = self.refit and valid is not None
             self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), refit)
         models, histories = {}, {}
@@ -249,7 +249,8 @@ class Recommender:
             n_epochs = self._setting(layout, "n_epochs")
             needs += room_for(n_bytes, n_epochs, keep) + refit * room_for(n_bytes, n_epochs, "best")
         folder.mkdir(parents=True, exist_ok=True)
-        there = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        ours = (path for kind in ("state", "epoch") for path in folder.rglob(f"{kind}_*.safetensors"))
+        there = sum(path.stat().st_size for path in ours)
         check_space(folder, needs - there, "choose another folder, a smaller model or keep='best'")
 
     def _folder(self, checkpoint_dir: str | os.PathLike | None, layout: str) -> Path | None:

@@ -76,7 +76,7 @@ def read_record(folder: Path) -> dict:
     except (ValueError, RecursionError) as error:
         fault = error
     if fault:
-        raise ValueError(f"{path} is damaged: {fault}; saerec run --restart makes the run anew")
+        raise ValueError(f"{path} is damaged: {fault}; with --restart the command that made it makes it anew")
     return new_record() | record
 
 
@@ -105,13 +105,14 @@ def _fault(found: object, form: type | tuple | list | dict, where: str) -> str |
 
 def write_record(folder: Path, record: dict) -> None:
     """Write the record of a run, with a checksum of all of it: that tells what was edited, not who knows how to."""
-    record = record | {"sha256": _seal(record)}
+    record = new_record() | record
+    record |= {"sha256": _seal(record)}
     text = json.dumps(record, indent=1, ensure_ascii=False)
     save_atomically(folder / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _seal(record: dict) -> str:
-    rest = {name: value for name, value in (new_record() | record).items() if name != "sha256"}
+    rest = {name: value for name, value in record.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
@@ -216,7 +217,8 @@ def verify(folder: Path, load: Callable[..., Dataset], reads: set[str]) -> pd.Da
     checks = []
     for notebook, work in record["notebooks"].items():
         if "writes" not in work:
-            checks.append((notebook, None, f"not finished: {work.get('failed', 'saerec run goes on with it')}"))
+            goes_on = "saerec train --resume" if notebook == TRAINING else "saerec run"
+            checks.append((notebook, None, f"not finished: {work.get('failed', f'{goes_on} goes on with it')}"))
             continue
         spoiled = _spoiled(folder, work["writes"])
         spoiled += [f"{name} is not what it read" for name in others(folder, work["inputs"]["reads"])]

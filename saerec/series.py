@@ -771,6 +771,6 @@ def _with_what(folder: Path, work: Mapping) -> str:
     values = {name: Path(value).name if name == "titles" else value for name, value in values}  # not where that lies
     told = [", ".join(f"{name} = {value}" for name, value in values.items()) or "default settings"]
     if "writes" not in work:
-        told.append(work.get("failed", "not finished"))
+        told.append(work.get("failed", "not finished").replace(str(folder), folder.name))
     told += [f"{name} has changed since" for name in others(folder, work["inputs"]["reads"])]
     return "; ".join(told)

@@ -21,6 +21,7 @@ from saerec.record import (
     RECORD,
     TRAINING,
     checksums,
+    difference,
     fingerprint,
     new_record,
     read_record,
@@ -115,7 +116,7 @@ def train(
         if distributed.rank() == 0:
             for name in LEAVES if restart else ():
                 remove(out / name)
-            record = _begin(out, dataset, data, settings)
+            record = _begin(out, dataset, data, settings, going_on=resume)
         del data
         recommender = Recommender(**of_recommender(settings)).fit(
             train,
@@ -141,8 +142,14 @@ def train(
         return scores
 
 
-def _begin(folder: Path, dataset: str, data: Dataset, settings: Mapping) -> dict:
-    """Leave the record of a training that is not finished."""
+def _begin(folder: Path, dataset: str, data: Dataset, settings: Mapping, *, going_on: bool) -> dict:
+    """Leave the record of a training that is not finished.
+
+    Raises
+    ------
+    ValueError
+        It is to go on from one with other settings or data, whose record stays.
+    """
     made = {"saerec": __version__, **surroundings()}
     titles = {"titles": os.path.abspath(settings["titles"])} if settings["titles"] else {}
     known = dict(settings) | titles
@@ -150,17 +157,26 @@ def _begin(folder: Path, dataset: str, data: Dataset, settings: Mapping) -> dict
     parameters = {"dataset": lasting_name(dataset), "out": str(folder.resolve()), **known}
     works = {TRAINING: {"inputs": inputs, "made": made}}
     record = new_record() | {"parameters": parameters, "data": inputs["data"], "notebooks": works, **made}
+    if going_on and (folder / RECORD).exists() and _has_states(folder):
+        before = read_record(folder)["notebooks"][TRAINING]["inputs"]
+        alike = {"notebook": "", "code": "", "reads": {}}  # other code may go on
+        changed = difference(before | alike, inputs | alike)
+        if changed and not changed.startswith(("keep ", "device ")):
+            raise ValueError(f"cannot go on with the training in {folder}: {changed}")
     write_record(folder, record)
     return record
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Raise unless the folder is free for a training, or is of one: what others only call alike is never removed."""
-    recorded = (folder / RECORD).exists()
-    if recorded and TRAINING not in read_record(folder)["notebooks"]:
-        raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
-    there = [name for name in LEAVES if _holds_files(folder / name)]
-    trained = (folder / "model" / FILE).exists() or any(folder.glob("checkpoints/**/*_*.safetensors*"))
+    trained, recorded = (folder / "model" / FILE).exists() or _has_states(folder), (folder / RECORD).exists()
+    try:
+        if recorded and TRAINING not in read_record(folder)["notebooks"]:
+            raise FileExistsError(f"{folder} is the folder of a run of the notebooks: choose another with --out")
+    except ValueError:  # a damaged record
+        if fresh or not trained:
+            raise
+    there = [name for name in LEAVES if _holds_files(folder / name) and (name != RECORD or trained)]
     if there and not (recorded or trained):
         raise FileExistsError(
             f"{folder} holds files that are called like those of a training ({there[0]}) but are of none: choose "
@@ -173,8 +189,13 @@ def _check_folder(folder: Path, *, fresh: bool) -> None:
         )
 
 
+def _has_states(folder: Path) -> bool:
+    """Whether checkpoints of ours are there, even half-written."""
+    return any(folder.glob("checkpoints/**/state_[0-9][0-9][0-9][0-9]*.safetensors*"))
+
+
 def _holds_files(path: Path) -> bool:
-    """Of a training that was stopped in its first epoch nothing is left but folders, and a lock."""
+    """Of a training that was stopped in its first epoch nothing is left but folders, a lock and its record."""
     return path.is_file() or any(file.is_file() and file.name[0] != "." for file in path.rglob("*"))
 
 

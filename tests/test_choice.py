@@ -33,6 +33,17 @@ def test_observed_cells_alone_give_the_same(circles, fitted, monkeypatch):
     assert all(parameter.is_contiguous() for parameter in sparse.model.parameters())
 
 
+def test_a_step_takes_a_hundredth_of_the_users_but_no_more_than_fit_and_64_at_least(circles, monkeypatch):
+    many = pd.concat([circles.assign(user_id=circles["user_id"] + 100 * n) for n in range(120)])  # 7,200 users
+    matrix, sizes = RatingMatrix.from_frame(many), []
+    monkeypatch.setattr(ChoiceModel, "_cells", lambda _, rows: sizes.append(len(rows)) or 1 / 0)
+    for largest, expected in ((2**27, 72), (70 * matrix.n_items, 70), (3 * matrix.n_items, 64)):
+        monkeypatch.setattr("saerec.choice.LARGEST_STEP", largest)
+        with pytest.raises(ZeroDivisionError):
+            ChoiceModel().fit(matrix)
+        assert sizes.pop() == expected
+
+
 def test_people_choose_what_their_circle_chooses(fitted):
     log_chances = fitted.log_chances(np.arange(60))
     own = np.arange(32) // 16 == np.arange(60)[:, None] % 2

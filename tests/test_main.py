@@ -157,15 +157,33 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
 def test_what_is_no_training_is_never_removed_nor_written_over(shop, monkeypatch, capsys, more):
     monkeypatch.setattr(study, "parts", lambda *_: pytest.fail("the data were read"))
     folder = shop.with_name("mine")
-    (folder / "model").mkdir(parents=True)
-    for name in ("thesis.txt", "model/w.bin", "scores.csv"):
+    mine = ("thesis.txt", "model/w.bin", "scores.csv", "checkpoints/diffusion_model.safetensors")
+    for name in mine:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
     assert main(["train", "--dataset", str(shop), "--out", str(folder), *more]) == 1
     told = (
-        f"saerec: {folder} holds files that are called like those of a training (model) but are of none: choose another"
+        f"saerec: {folder} holds files that are called like those of a training (checkpoints) but are of none: choose "
+        "another"
     )
     assert capsys.readouterr().err == f"{told} folder with --out\n"
-    assert all((folder / name).read_text() == "mine" for name in ("thesis.txt", "model/w.bin", "scores.csv"))
+    assert all((folder / name).read_text() == "mine" for name in mine)
+
+
+def test_going_on_with_other_settings_is_refused_and_leaves_the_training_as_it_is(shop, capsys):
+    folder = shop.with_name("trained")
+    own = ["--user", "who", "--item", "what", "--rating", "stars", "-p", "n_epochs=2", "-p", "hidden_dims=3"]
+    arguments = ["train", "--dataset", str(shop), "--out", str(folder), *own, "--quiet"]
+    assert main([*arguments, "-p", "orientation=both", "-p", "hidden_dims=3,3"]) == 1
+    assert "takes one hidden layer" in capsys.readouterr().err
+    assert main(arguments) == 0  # what failed at once is no earlier training
+    before = (folder / "run.json").read_bytes()
+    assert main([*arguments, "--resume", "-p", "lr=0.5"]) == 1
+    assert f"cannot go on with the training in {folder}: lr was 0.0, is 0.5" in capsys.readouterr().err
+    assert (folder / "run.json").read_bytes() == before and main(["verify", str(folder)]) == 0
+    (folder / "run.json").write_text("{")
+    assert main(arguments) == 1 and "is damaged" in capsys.readouterr().err
+    assert main([*arguments, "--restart"]) == 0 and main(["verify", str(folder)]) == 0
 
 
 def test_a_training_that_was_stopped_in_its_first_epoch_goes_on(shop, capsys):

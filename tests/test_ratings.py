@@ -196,6 +196,13 @@ class TestFiles:
         with pytest.raises(DataError, match=why if again else f"{name} is not as it was written"):
             RatingMatrix.open(tmp_path)
 
+    def test_a_newer_format_is_told(self, tastes, tmp_path):
+        RatingMatrix.from_frame(tastes).save(tmp_path)
+        manifest = json.loads((tmp_path / "matrix.json").read_text())
+        (tmp_path / "matrix.json").write_text(json.dumps(manifest | {"format": 99}))
+        with pytest.raises(DataError, match="its format, 99, is of a newer saerec, and here 1: upgrade it"):
+            RatingMatrix.open(tmp_path)
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', "[" * 100_000])
     def test_a_spoiled_manifest_is_refused(self, tastes, tmp_path, text):
         RatingMatrix.from_frame(tastes).save(tmp_path)

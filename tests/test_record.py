@@ -317,7 +317,7 @@ def test_a_record_of_another_form_is_one_error_of_ours(tmp_path, spoiled, messag
     spoiled = whole | spoiled if spoiled else spoiled
     (tmp_path / "run.json").write_text(json.dumps(spoiled))
     pattern = re.sub(r"\\\.\\\*", ".*", re.escape(message).replace(r"\ ", " "))
-    with pytest.raises(ValueError, match=rf"run\.json is damaged: .*{pattern}.*; saerec run --restart"):
+    with pytest.raises(ValueError, match=rf"run\.json is damaged: .*{pattern}.*; with --restart"):
         read_record(tmp_path)
     for command in (["verify", str(tmp_path)], ["run", "--out", str(tmp_path), "--only", "06"]):
         assert main(command) == 1
@@ -338,7 +338,9 @@ def test_pages_and_styles_are_part_of_the_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parameters": {"dataset": 5}}', '{"parameters": 3}'])
 def test_a_damaged_record_says_so(tmp_path, text, capsys):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart makes the run anew"):
+    with pytest.raises(
+        ValueError, match=r"run\.json is damaged: .*; with --restart the command that made it makes it anew"
+    ):
         read_record(tmp_path)
     assert main(["verify", str(tmp_path)]) == 1
     assert "is damaged" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 import saerec
 from saerec import selection
 
-QUICK = {"n_epochs": 2, "lr": 0.01}
+QUICK = {"n_epochs": 2, "lr": 0.003}
 
 
 @pytest.fixture(scope="module")

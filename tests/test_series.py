@@ -155,7 +155,7 @@ def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_p
         assert "left alone, for it is not of the run: notes.txt\n" in capsys.readouterr().err
     assert (folder / "notes.txt").read_text() == "mine" and (folder / ".ipynb_checkpoints").exists()
     (folder / "run.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart"):
+    with pytest.raises(ValueError, match=r"run\.json is damaged: .*; with --restart"):
         series.run(out=folder)
     series.run(out=folder, restart=True)
     assert (folder / "notes.txt").read_text() == "mine"
@@ -559,7 +559,7 @@ class TestGoingOn:
     def test_a_damaged_record_is_an_error(self, run, tmp_path):
         run()
         (tmp_path / "run" / "run.json").write_text("{")
-        with pytest.raises(ValueError, match=r"run\.json is damaged: .*; saerec run --restart"):
+        with pytest.raises(ValueError, match=r"run\.json is damaged: .*; with --restart"):
             run()
         assert run(restart=True)[0]
 
@@ -1027,3 +1027,7 @@ def test_a_path_is_taken_out_of_a_page_but_not_out_of_pictures(tmp_path):
     picture = '<img src="data:image/png;base64,xx/ab/cd==" alt="/ab/cd">'
     html = exports._without_paths(f'<p>in "/ab/cd/file" a/b</p>{picture}', notebook)
     assert html == '<p>in "cd/file" a/b</p><img src="data:image/png;base64,xx/ab/cd==" alt="cd">'
+    cell["source"] = ['out = "/p"\n', 'dataset = "/p/o\'b"']
+    notebook.write_text(json.dumps({"cells": [cell]}))
+    html = exports._without_paths("<p>/p/o'b/x and /p/o&#x27;b, /p/y either/p /pq</p>", notebook)
+    assert html == "<p>o&#x27;b/x and o&#x27;b, p/y either/p /pq</p>"

@@ -96,7 +96,8 @@ def make(n_users: int, n_items: int, n_ratings: int, folder: Path) -> dict[str, 
     values, cols = (
         np.memmap(folder / f"{name}.raw", dtype, "r") for name, dtype in (("data", "f4"), ("indices", "i4"))
     )
-    csr = sparse.csr_array((values, cols, np.array(starts, dtype=cols.dtype)), shape=(n_users, n_items))
+    starts = np.array(starts, dtype=cols.dtype if n_stored < 2**31 else np.int64)
+    csr = sparse.csr_array((values, cols, starts), shape=(n_users, n_items))
     saerec.RatingMatrix(csr, pd.RangeIndex(n_users), pd.RangeIndex(n_items)).save(folder)
     for name in ("data", "indices"):
         (folder / f"{name}.raw").unlink()

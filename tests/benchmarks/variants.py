@@ -142,8 +142,8 @@ def uncorrected(data: Data, seed: int, n_epochs: int) -> float:
     measure = training._evaluate
 
     def without_correction(*arguments):
-        train_rmse, valid_rmse, _, is_dead = measure(*arguments)
-        return train_rmse, valid_rmse, 0.0, is_dead
+        train_rmse, valid_rmse, _, same_of = measure(*arguments)
+        return train_rmse, valid_rmse, 0.0, same_of
 
     model = network(data, seed)
     with mock.patch.object(training, "_evaluate", without_correction):
