@@ -19,7 +19,7 @@ from tqdm import tqdm
 import saerec
 from saerec import distributed, fetch, series, study
 from saerec.recommender import RANKINGS
-from saerec.record import verify
+from saerec.record import RECORD, read_record, verify
 from saerec.tables import check_table_name, write_parts
 
 FETCH_HELP = f"""Download a MovieLens release from GroupLens, check it by its published MD5 and unpack it into a folder
@@ -316,10 +316,15 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    settings = series.settings(_data_parameters(options))
+    given, dataset = _data_parameters(options), options.dataset
+    if options.resume and (options.out / RECORD).exists():  # what is not given is as it was begun
+        begun = read_record(options.out)["parameters"]
+        dataset = dataset or begun["dataset"]
+        given = {name: value for name, value in begun.items() if name not in ("dataset", "out")} | given
+    settings = series.settings(given)
     with distributed.processes(settings["device"]):
         form = {"resume": options.resume, "restart": options.restart, "progress": not options.quiet}
-        scores = study.train(options.dataset or series.DEFAULT, options.out, settings, **form)
+        scores = study.train(dataset or series.DEFAULT, options.out, settings, **form)
     if scores is not None:
         print(scores.to_string(float_format="{:.4f}".format))
         _warn_if_worse(scores["rmse"])

@@ -3,6 +3,7 @@
 import numpy as np
 
 N_FEATURES = 4  # of `describe`
+N_SPREADS = 2  # of these, the first
 N_GROUPS = 5  # of predictions, from low to high
 LEAST_IN_A_GROUP = 20  # ratings
 LEVELS = np.linspace(0, 1, 101)
@@ -43,6 +44,10 @@ class PredictionIntervals:
         error = np.maximum(np.abs(np.asarray(rating, dtype=float) - predicted), TINY)
         regression = PoissonRegressor(alpha=PRIOR / len(error), max_iter=1000, tol=1e-8)
         regression.fit(features, error / error.mean())
+        narrows = np.flatnonzero(regression.coef_[:N_SPREADS] < 0)
+        if len(narrows):  # that ratings scatter more makes nobody surer: by chance it may seem so
+            regression.fit(np.where(np.isin(np.arange(features.shape[1]), narrows), 0, features), error / error.mean())
+            regression.coef_[:N_SPREADS] = regression.coef_[:N_SPREADS].clip(0)
         self.coefficients = np.append(regression.intercept_ + np.log(error.mean()), regression.coef_)
         order = np.argsort(predicted, kind="stable")
         groups = np.array_split(order, np.clip(len(order) // LEAST_IN_A_GROUP, 1, N_GROUPS))

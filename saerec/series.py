@@ -154,6 +154,8 @@ def to_recommend(folder: Path) -> list[Path]:
         with other files than lie there now, or the run's record is damaged. A run without a record is taken as it is.
     """
     record = _record(folder)
+    if "writes" not in record["notebooks"].get(TRAINING, {"writes": ()}):
+        raise ValueError(f"the training in {folder} is not finished: saerec train --resume goes on with it")
     paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
     if unfit := _unfit_to_recommend(folder, record):
         raise ValueError(unfit)
@@ -743,6 +745,10 @@ def _result(scores: pd.DataFrame | None, lists: pd.DataFrame | None, rank_by: st
     if "regularised biases" in rmse:
         told += f", where averages of users and items are off by {rmse['regularised biases']:.2f}"
     told += " (root mean square)."
+    as_good = [name for name in rmse.index if name != "saerec" and rmse[name] <= rmse["saerec"]]
+    if as_good:
+        told += f" On these data it is not worth its training: no worse {'is' if len(as_good) == 1 else 'are'} "
+        told += f"{', '.join(as_good)}."
     if lists is not None and {"most popular", f"saerec: {rank_by}"} <= set(lists["order"]):
         recall = lists.set_index("order")["recall"]
         told += (

@@ -78,3 +78,12 @@ def test_errors_of_nothing_and_spreads_of_nothing_are_narrow_intervals():
 def test_a_coverage_that_is_no_share_is_refused(intervals, coverage):
     with pytest.raises(ValueError, match=f"coverage is a share .* not {coverage}"):
         intervals.half_width(*made(3)[:2], coverage)
+
+
+def test_ratings_that_scatter_more_make_nobody_surer():
+    features, predicted, _ = made(4000)
+    rating = predicted + np.random.default_rng(2).normal(0, np.exp(-features[:, 0]))  # as chance may have it
+    intervals = PredictionIntervals().fit(features, predicted, rating)
+    assert intervals.coefficients[1] == 0 and (intervals.coefficients[1:3] >= 0).all()
+    inside = np.abs(rating - predicted) <= intervals.half_width(features, predicted)
+    assert inside.mean() == pytest.approx(0.8, abs=0.01)

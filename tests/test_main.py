@@ -184,6 +184,8 @@ def test_going_on_with_other_settings_is_refused_and_leaves_the_training_as_it_i
     (folder / "run.json").write_text("{")
     assert main(arguments) == 1 and "is damaged" in capsys.readouterr().err
     assert main([*arguments, "--restart"]) == 0 and main(["verify", str(folder)]) == 0
+    assert main(["train", "--out", str(folder), "--resume", "--quiet"]) == 0  # settings and data are those of before
+    assert main(["verify", str(folder)]) == 0
 
 
 def test_a_training_that_was_stopped_in_its_first_epoch_goes_on(shop, capsys):
@@ -242,7 +244,7 @@ def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypat
         assert main([*arguments, "--resume"]) == 130
     capsys.readouterr()
     assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
-    assert "may be half old: train is not finished" in capsys.readouterr().err
+    assert f"the training in {folder} is not finished: saerec train --resume goes on" in capsys.readouterr().err
     assert main(["verify", str(folder)]) == 1 and "not yet  train: not finished" in capsys.readouterr().out
     assert main(arguments) == 1 and "holds an earlier training" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == main(["verify", str(folder)]) == 0
