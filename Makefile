@@ -24,7 +24,7 @@ lab: $(READY)
 
 image:
 	cp runs/ml-latest-small/scores.png runs/ml-latest-small/history.png notebooks/images
-	$(CHROMIUM) --headless --hide-scrollbars --window-size=1200,900 --screenshot=notebooks/images/page.png \
+	$(CHROMIUM) --headless --hide-scrollbars --window-size=1200,1640 --screenshot=notebooks/images/page.png \
 		"file://$(CURDIR)/runs/ml-latest-small/recommender.html#259"
 
 $(READY): pyproject.toml constraints.txt
