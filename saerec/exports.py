@@ -167,9 +167,6 @@ LISTS = (
     "that is on anybody's list. <em>popularity</em>: how many ratings a listed item has. <em>novelty</em>: how rare a "
     "listed item is, in bits; one more is half as many raters.",
 )
-AS_SHOWN = dict.fromkeys(("rmse", "user_rmse", "mae"), "{:.4f}".format)
-AS_SHOWN |= {"ndcg@10": "{:.3f}".format, "recall@10": "{:.3f}".format, "coverage": "{:.1%}".format}
-AS_SHOWN |= {"popularity": "{:.0f}".format, "novelty": "{:.2f}".format}
 
 
 def write_index(
@@ -203,22 +200,26 @@ def write_index(
     recommender : str
         The page that recommends, if there is one.
     """
+    from saerec.plots import LIST_MEASURES  # here, for it takes a second to import
+
+    shown = dict.fromkeys(("rmse", "user_rmse", "mae"), "{:.4f}".format)
+    shown |= {label: form.format for label, form in LIST_MEASURES.values()}
     tables = []
     for (heading, about), frame in ((ERRORS, scores), (LISTS, lists)):
         if frame is not None:
-            frame = frame.rename(columns={"ndcg": "ndcg@10", "recall": "recall@10"})
-            table = _with_scopes(frame.to_html(index=False, formatters=AS_SHOWN, border=0))
+            frame = frame.rename(columns={name: label for name, (label, _) in LIST_MEASURES.items()})
+            table = _with_scopes(frame.to_html(index=False, formatters=shown, border=0))
             tables.append(TABLE.format(title=heading, about=about, table=table))
-    shown = ""
+    figure = ""
     if picture is not None and scores is not None:
         told = "; ".join(f"{model} {rmse:.4f}" for model, rmse in scores[["model", "rmse"]].to_numpy())
         data = base64.b64encode(picture.read_bytes()).decode()
-        shown = PICTURE.format(data=data, alt=escape(f"A dot for each model, its rmse on the test ratings: {told}."))
+        figure = PICTURE.format(data=data, alt=escape(f"A dot for each model, its rmse on the test ratings: {told}."))
     text = PAGE.format(
         style=STYLE.read_text(encoding="utf-8"),
         title=escape(title),
         result=escape(result),
-        picture=shown,
+        picture=figure,
         recommender=BUTTON.format(page=recommender) if recommender else "",
         notebooks="\n".join(NOTEBOOK.format(**{name: escape(text) for name, text in row.items()}) for row in notebooks),
         tables="\n".join(tables),

@@ -83,7 +83,7 @@ def read_record(folder: Path) -> dict:
 def _fault(found: object, form: type | tuple | list | dict, where: str) -> str | None:
     """What is not as the form has it: a type, several, a list of plain names, or a dict of what stands under each."""
     if isinstance(form, list):
-        names = found if type(found) is list else [found]
+        names = found if type(found) is list else [None]
         odd = [name for name in names if not (isinstance(name, str) and PLAIN_NAME.fullmatch(name))]
         return f"{shortened(repr(odd[0]))} in {where} is no file of the run" if odd else None
     if isinstance(form, tuple):

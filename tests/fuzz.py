@@ -130,11 +130,6 @@ def use_ratings(path: Path) -> None:
     saerec.RatingMatrix.from_frame(saerec.read_ratings(path, timestamp="timestamp"))
 
 
-def use_parquet(path: Path) -> None:
-    """As `use_ratings`."""
-    use_ratings(path)
-
-
 def use_matrix(path: Path) -> None:
     """Open a matrix in files and read all of it."""
     matrix = saerec.RatingMatrix.open(path.parent)
@@ -196,7 +191,7 @@ def fuzz(frame: pd.DataFrame, folder: Path, *, seconds: float, n_files: int, see
         (checkpoint, spoil_bytes, use_checkpoint, (DamagedFileError, ValueError)),
         (checkpoint, spoil_contents, use_checkpoint, (DamagedFileError, ValueError)),
         (table, spoil_bytes, use_ratings, saerec.DataError),
-        (parquet, spoil_bytes, use_parquet, saerec.DataError),
+        (parquet, spoil_bytes, use_ratings, saerec.DataError),
         (matrix, spoil_bytes, use_matrix, saerec.DataError),
         (matrix, spoil_matrix, use_matrix, saerec.DataError),
         (record, spoil_record, use_record, ValueError),
