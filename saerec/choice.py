@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saerec.batches import Cells, cells_of, reads_observed_cells
 from saerec.distributed import choose_device
 from saerec.model import SAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
-from saerec.training import Cells, cells_of, epoch_seed, optimizer_and_schedule, reads_observed_cells, threads_for
+from saerec.training import epoch_seed, optimizer_and_schedule, threads_for
 
 LARGEST_STEP = 2**27  # chances, of all users of a step, if it is not larger for its 64 users: about 2 GB
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
@@ -32,7 +33,7 @@ class ChoiceModel:
     n_epochs, batch_size, lr, weight_decay, seed, device
         As of `saerec.training.fit`. The defaults held their own on validation lists of MovieLens latest-small; of the
         batch size, if left out, 64 users or, where that is more and fits into 2 GB, a hundredth of them. Rows are read
-        as `saerec.training.RatingRows` reads them; what is written is always written out, for all items compete. Among
+        as `saerec.batches.RatingRows` reads them; what is written is always written out, for all items compete. Among
         several processes each fits the whole.
 
     Attributes
@@ -109,7 +110,8 @@ class ChoiceModel:
 
     def new_user_log_chances(self, cols: np.ndarray) -> np.ndarray:
         """The same for somebody who has rated the items at `cols`: (I,) float32."""
-        cells = Cells(torch.tensor([0, len(cols)]), torch.from_numpy(np.sort(cols).astype(np.int64)))
+        starts, cols = torch.tensor([0, len(cols)]), torch.from_numpy(np.sort(cols).astype(np.int64))
+        cells = Cells(starts, cols, self.ratings.n_items)
         return self._predict(cells.to(choose_device(self.device)))[0]
 
     @torch.no_grad()
@@ -127,7 +129,7 @@ class ChoiceModel:
         """What the network writes for users who rated these: (B, I)."""
         values = (INPUT_LENGTH / cells.starts.diff().sqrt())[cells.rows]
         write = cells.csr if self._reads_observed_cells() else cells.dense
-        x = write(nn.functional.dropout(values, input_dropout), self.ratings.n_items)
+        x = write(nn.functional.dropout(values, input_dropout))
         return model.output(model.code(x))
 
     def _reads_observed_cells(self) -> bool:

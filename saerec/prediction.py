@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from saerec.baselines import TINY, BiasBaseline
+from saerec.batches import Batch, Cells, RatingRows
 from saerec.model import SAE, store_by_column
 from saerec.ratings import RatingMatrix
-from saerec.training import Batch, Cells, RatingRows
 
 
 class UserPredictor:
@@ -73,7 +73,8 @@ class UserPredictor:
         bias = np.float32(self.baseline.new_user_bias(cols, ratings))
         offset = self.baseline.predict(np.array([[-1]]), np.arange(self.rows.ratings.n_items)) + bias
         deviations = (np.asarray(ratings, dtype=np.float32) - offset[0, cols]) / np.float32(self.rows.unit)
-        cells = Cells(torch.tensor([0, len(cols)]), torch.from_numpy(np.asarray(cols, dtype=np.int64)))
+        starts, cols = torch.tensor([0, len(cols)]), torch.from_numpy(np.asarray(cols, dtype=np.int64))
+        cells = Cells(starts, cols, self.rows.ratings.n_items)
         device = self.rows.device
         return Batch(
             cells.to(device), torch.from_numpy(deviations).to(device), torch.zeros(1, 0, device=device)

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from saerec import distributed, metrics, training
 from saerec.baselines import BiasBaseline
+from saerec.batches import TwoSidedRatings
 from saerec.checkpoints import check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
@@ -62,7 +63,7 @@ class Recommender:
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the observed cells of a row.
     mask_weight : float, units
-        How strongly the network sees *which* cells are observed: `saerec.training.RatingRows`.
+        How strongly the network sees *which* cells are observed: `saerec.batches.RatingRows`.
     feature_weight : float
         What the item features given to `fit` are multiplied by before the network reads them.
     shrinkage : float, ratings
@@ -365,7 +366,7 @@ class Recommender:
         )
         if layout == "both":
             options = {"mask_weight": self.mask_weight, "features": features, "device": self.device}
-            model = training.TwoSidedRatings(ratings, baseline, **options).as_sae(model)
+            model = TwoSidedRatings(ratings, baseline, **options).as_sae(model)
         return model, history
 
     def _network(self, layout: str, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE | TwoEncoderSAE:

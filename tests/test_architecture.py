@@ -24,6 +24,7 @@ ORDER = [
     "distributed",
     "metrics",
     "storage",
+    "batches",
     "checkpoints",
     "training",
     "choice",
@@ -48,6 +49,7 @@ ALONE = {
     "torch": {
         "lists",
         "distributed",
+        "batches",
         "checkpoints",
         "model",
         "metrics",

@@ -25,7 +25,7 @@ def fitted(circles) -> ChoiceModel:
 
 
 def test_observed_cells_alone_give_the_same(circles, fitted, monkeypatch):
-    monkeypatch.setattr("saerec.training.SPARSE_BELOW", 1.0)
+    monkeypatch.setattr("saerec.batches.SPARSE_BELOW", 1.0)
     sparse = ChoiceModel().fit(fitted.ratings)
     rows, cols = np.arange(60), fitted.ratings.csr[[7]].indices
     np.testing.assert_allclose(sparse.log_chances(rows), fitted.log_chances(rows), atol=1e-3)

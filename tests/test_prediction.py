@@ -46,7 +46,7 @@ class Case:
 def sparse(request):
     """Whether networks read observed cells alone, as they do where few are; rows without any are among them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("saerec.training.SPARSE_BELOW", 1.0 if request.param else 0.0)
+        patch.setattr("saerec.batches.SPARSE_BELOW", 1.0 if request.param else 0.0)
         yield request.param
 
 

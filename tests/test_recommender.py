@@ -699,7 +699,7 @@ class TestSave:
     def test_where_few_cells_are_observed_too(self, parts, tmp_path, monkeypatch, orientation):
         options = {"orientation": orientation, "refit": False}  # somebody and something is without ratings
         written_out = quick(**options).fit(*parts[:2])
-        monkeypatch.setattr("saerec.training.SPARSE_BELOW", 1.0)
+        monkeypatch.setattr("saerec.batches.SPARSE_BELOW", 1.0)
         rec = quick(**options).fit(*parts[:2])
         rec.save(tmp_path)
         new = dict(zip(rec.item_ids[[3, 5]], [5.0, 2.0]))

@@ -14,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy.sparse import csr_array, vstack
 
+import saerec.batches
 import saerec.training
 from saerec import SAE, BiasBaseline, RatingMatrix, TwoEncoderSAE, best_epoch, fit
+from saerec.batches import RatingRows, TwoSidedRatings, reads_observed_cells
 from saerec.checkpoints import Checkpoints
 from saerec.files import BusyFolderError, NoSpaceError, one_writer
 from saerec.storage import FORMAT, NewerFileError, read_tensors, write_tensors
-from saerec.training import DivergedError, RatingRows, TwoSidedRatings, one_cycle, reads_observed_cells
+from saerec.training import DivergedError, one_cycle
 
 QUICK = {"n_epochs": 6, "batch_size": 8, "lr": 0.01, "weight_decay": 0.1}
 
@@ -346,7 +348,7 @@ class TestSparse:
 
     def test_is_taken_where_few_cells_are_observed(self, case, monkeypatch):
         assert not RatingRows(case.train, None).sparse
-        monkeypatch.setattr(saerec.training, "SPARSE_BELOW", case.train.density + 0.01)
+        monkeypatch.setattr(saerec.batches, "SPARSE_BELOW", case.train.density + 0.01)
         assert RatingRows(case.train, None).sparse
 
     @pytest.mark.parametrize("sparse", [False, True])
@@ -447,7 +449,7 @@ class TestDevices:
         )
         assert dense.layout == torch.strided and sparse.layout == torch.sparse_csr
         assert torch.equal(dense, sparse.to_dense())
-        monkeypatch.setattr(saerec.training, "CELLS_AT_ONCE", case.train.n_users * case.train.n_items - 1)
+        monkeypatch.setattr(saerec.batches, "CELLS_AT_ONCE", case.train.n_users * case.train.n_items - 1)
         data = TwoSidedRatings(case.train, case.baseline, sparse=False)
         assert torch.equal(data._items(values).to_dense(), dense) and data._items(values).layout == torch.sparse_csr
 

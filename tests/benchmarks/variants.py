@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 import saerec
 from saerec import training
+from saerec.batches import RatingRows
 from saerec.storage import read_tensors
-from saerec.training import RatingRows, optimizer_and_schedule
+from saerec.training import optimizer_and_schedule
 
 N_EPOCHS = 40
 N_AVERAGED = 10  # epochs
