@@ -14,15 +14,15 @@ from scipy import sparse
 
 from saerec import distributed, metrics, training
 from saerec.baselines import BiasBaseline
-from saerec.batches import TwoSidedRatings
 from saerec.checkpoints import check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
 from saerec.drift import UserDrift, seconds_of
 from saerec.files import check_space
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
+from saerec.layouts import LAYOUTS, Layout
 from saerec.lists import USERS_AT_A_TIME, best_items
-from saerec.model import SAE, TwoEncoderSAE
+from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
 from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_trained, write_trained
@@ -38,11 +38,6 @@ from saerec.validation import (
 )
 
 FILE = "recommender.safetensors"  # what `save` writes
-# What is trained for an orientation, and the settings of each.
-LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
-ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 3.0}
-BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
-SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 RANKINGS = ("rating", "popularity", "both")
 MOST_TO_CALIBRATE = 100_000  # validation ratings, about: more would take time and change nothing
 
@@ -222,12 +217,10 @@ class Recommender:
             refit = self.refit and valid is not None
             self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), refit)
         models, histories = {}, {}
-        for layout in LAYOUTS[self.orientation]:
+        for name, layout in self._layouts().items():
             options = {"keep": keep, "resume": resume, "progress": progress}
-            options["checkpoint_dir"] = self._folder(checkpoint_dir, layout)
-            models[layout], histories[layout] = self._train(
-                layout, ratings, valid_matrix, baseline, item_features, **options
-            )
+            options["checkpoint_dir"] = self._folder(checkpoint_dir, name)
+            models[name], histories[name] = layout.train(ratings, valid_matrix, baseline, item_features, **options)
         self._histories, self._refits, self.item_features = histories, {}, item_features
         epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
         choice = None if self.refit and valid is not None else self._fit_choice(ratings)
@@ -244,10 +237,10 @@ class Recommender:
     ) -> None:
         """Raise unless the disk has room for the checkpoints of all trainings, in place of those that are there."""
         needs = 0
-        for layout in LAYOUTS[self.orientation]:
+        for layout in self._layouts().values():
             with torch.device("meta"):  # sizes without memory
-                n_bytes = size_of(self._network(layout, ratings, item_features))
-            n_epochs = self._setting(layout, "n_epochs")
+                n_bytes = size_of(layout.network(ratings, item_features))
+            n_epochs = layout.settings["n_epochs"]
             needs += room_for(n_bytes, n_epochs, keep) + refit * room_for(n_bytes, n_epochs, "best")
         folder.mkdir(parents=True, exist_ok=True)
         ours = (path for kind in ("state", "epoch") for path in folder.rglob(f"{kind}_*.safetensors"))
@@ -275,7 +268,7 @@ class Recommender:
         `history` and `intervals` stay those of the training in which the epoch was chosen. `item_features` are those of
         `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
         """
-        layouts = LAYOUTS[self.orientation]
+        layouts = self._layouts()
         epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
         if item_features is None:
             item_features = getattr(self, "item_features", None)
@@ -287,11 +280,9 @@ class Recommender:
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
         options = {"last_alone": True, "keep": "best", "resume": resume, "progress": progress}
         models, refits = {}, {}
-        for layout, epoch in epochs.items():
-            folder = self._folder(checkpoint_dir, layout)
-            models[layout], refits[layout] = self._train(
-                layout, matrix, None, baseline, item_features, stop_after=epoch, checkpoint_dir=folder, **options
-            )
+        for name, epoch in epochs.items():
+            options |= {"stop_after": epoch, "checkpoint_dir": self._folder(checkpoint_dir, name)}
+            models[name], refits[name] = layouts[name].train(matrix, None, baseline, item_features, **options)
         self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
@@ -329,61 +320,12 @@ class Recommender:
     def _fit_choice(self, ratings: RatingMatrix) -> ChoiceModel | None:
         return ChoiceModel(seed=self.seed, device=self.device).fit(ratings) if self.rank_by == "both" else None
 
-    def _train(
-        self,
-        layout: str,
-        ratings: RatingMatrix,
-        valid: RatingMatrix | None,
-        baseline: BiasBaseline,
-        item_features: pd.DataFrame | None,
-        **options,
-    ) -> tuple[SAE, pd.DataFrame]:
-        features = self._features(ratings, item_features)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            model = self._network(layout, ratings, item_features)
-        by_item = layout == "item"
-        n_rows = ratings.n_items if by_item else ratings.n_users
-        batch_size = self._setting(layout, "batch_size")
-        if batch_size is None:
-            batch_size = -(-n_rows // 6) if layout == "both" else max(64, n_rows // 100)
-        history = training.fit(
-            model,
-            ratings.T if by_item else ratings,
-            valid.T if by_item and valid is not None else valid,
-            baseline=baseline.T if by_item else baseline,
-            mask_weight=self.mask_weight,
-            features=features,
-            input_dropout=self.input_dropout,
-            n_epochs=self._setting(layout, "n_epochs"),
-            batch_size=batch_size,
-            lr=self._setting(layout, "lr"),
-            weight_decay=self._setting(layout, "weight_decay"),
-            patience=None if valid is None else self.patience,
-            seed=self.seed,
-            device=self.device,
-            **options,
-        )
-        if layout == "both":
-            options = {"mask_weight": self.mask_weight, "features": features, "device": self.device}
-            model = TwoSidedRatings(ratings, baseline, **options).as_sae(model)
-        return model, history
+    def _layouts(self) -> dict[str, Layout]:
+        """What is trained, by name."""
+        return {name: Layout(name, self._parameters()) for name in LAYOUTS[self.orientation]}
 
-    def _network(self, layout: str, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE | TwoEncoderSAE:
-        """That of a layout, untrained."""
-        n_features = 0 if item_features is None else item_features.shape[1]
-        hidden_dims = self._setting(layout, "hidden_dims")
-        # A tenth of the usual output weights: training starts at the biases.
-        shape = {"dropout": self.dropout, "output_gain": 0.1, "n_features": n_features}
-        if layout != "both":
-            return SAE(ratings.n_users if layout == "item" else ratings.n_items, hidden_dims, **shape)
-        if len(hidden_dims) != 1:
-            raise ValueError(f"orientation {self.orientation!r} takes one hidden layer, not {hidden_dims}")
-        return TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
-
-    def _setting(self, layout: str, name: str):
-        given = getattr(self, name)
-        return SETTINGS[layout][name] if given is None else given
+    def _parameters(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
 
     def _keep(
         self,
@@ -395,15 +337,10 @@ class Recommender:
         choice: ChoiceModel | None,
     ) -> None:
         """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
-        predictors = []
-        options = {"mask_weight": self.mask_weight, "device": self.device}
-        for layout, model in models.items():
-            if layout == "item":
-                features = self._features(ratings, self.item_features)
-                predictor = ItemPredictor(model, ratings, baseline, ridge=self.ridge, features=features, **options)
-            else:
-                predictor = UserPredictor(model, ratings, baseline, **options)
-            predictors.append(predictor)
+        layouts = self._layouts()
+        predictors = [
+            layouts[name].predictor(model, ratings, baseline, self.item_features) for name, model in models.items()
+        ]
         self._predictor = MeanPredictor(predictors) if len(predictors) > 1 else predictors[0]
         self.ratings, self.seen, self.baseline, self.choice = ratings, seen, baseline, choice
         self.models, self.best_epochs = models, best_epochs
@@ -414,13 +351,6 @@ class Recommender:
         if self.orientation == "user":
             raise ValueError("item_features describe rows that are items: leave them out with orientation='user'")
         check_item_features(item_features, ratings["item_id"])
-
-    def _features(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> np.ndarray | None:
-        """What the network reads of each item besides its ratings: (I, F) float32."""
-        if item_features is None:
-            return None
-        aligned = item_features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
-        return self.feature_weight * aligned
 
     @property
     def history(self) -> pd.DataFrame:
@@ -814,9 +744,10 @@ class Recommender:
         weights = {layout: model.state_dict() for layout, model in self.models.items()}
         if self.choice is not None:
             weights["choice"] = self.choice.model.state_dict()
-        parameters = {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
         rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals, self.drift)
-        write_trained(directory / FILE, Trained(parameters, self.best_epochs, self._histories, self._refits, *rest))
+        write_trained(
+            directory / FILE, Trained(self._parameters(), self.best_epochs, self._histories, self._refits, *rest)
+        )
 
     def _fitted(self) -> "Recommender":
         check_fitted(self, "ratings")
@@ -857,7 +788,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
     recommender = Recommender(**parameters)
     _check_one_of("orientation", recommender.orientation, LAYOUTS)
     _check_one_of("rank_by", recommender.rank_by, RANKINGS)
-    ratings, layouts = trained.ratings, LAYOUTS[recommender.orientation]
+    ratings, layouts = trained.ratings, recommender._layouts()
     epochs, histories = trained.best_epochs, trained.histories
     if (
         set(epochs) != set(layouts)
@@ -869,15 +800,13 @@ def _restored(trained: Trained, device: str) -> Recommender:
     recommender.intervals, recommender.drift = trained.intervals, trained.drift
     trained.baseline.measure_spread(ratings)
     models = {}
-    for layout in layouts:
-        n_features = 0 if layout != "item" or trained.item_features is None else trained.item_features.shape[1]
-        n_outputs = ratings.n_users if layout == "item" else ratings.n_items
-        hidden_dims = recommender._setting(layout, "hidden_dims")
-        if len(hidden_dims) > len(trained.weights[layout]):
-            raise ValueError(f"there are {len(hidden_dims):,} hidden layers, and fewer weights")
+    for name, layout in layouts.items():
+        n_layers = len(layout.settings["hidden_dims"])
+        if n_layers > len(trained.weights[name]):
+            raise ValueError(f"there are {n_layers:,} hidden layers, and fewer weights")
         with torch.device("meta"):  # whatever sizes a file claims, no memory is taken
-            model = SAE(n_outputs, hidden_dims, dropout=recommender.dropout, n_features=n_features)
-        models[layout] = _with_weights(model, layout, trained.weights, device)
+            model = layout.kept_network(ratings, trained.item_features)
+        models[name] = _with_weights(model, name, trained.weights, device)
     choice = None
     if recommender.rank_by == "both":
         choice = ChoiceModel(seed=recommender.seed, device=device)

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from saerec import metrics
 from saerec.baselines import BiasBaseline
+from saerec.layouts import LAYOUTS, SETTINGS
 from saerec.ratings import RatingMatrix, split_ratings
-from saerec.recommender import LAYOUTS, SETTINGS, Recommender
+from saerec.recommender import Recommender
 from saerec.training import DivergedError
 
 # What is tried of each setting, besides the default, in this order.

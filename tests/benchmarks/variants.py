@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import saerec
 from saerec import training
-from saerec.batches import RatingRows
+from saerec.batches import Batch, Cells, RatingRows, TwoSidedRatings
+from saerec.layouts import BOTH
 from saerec.storage import read_tensors
 from saerec.training import optimizer_and_schedule
 
@@ -27,6 +28,7 @@ N_EPOCHS = 40
 N_AVERAGED = 10  # epochs
 N_DIMS, ENDS = 5, 0.2  # of the kernel, as in GLocal-K; its vectors' initial spread: about 0.6 of each weight is left
 RANK = 100  # of the output weights
+SHARE = 0.25  # of the items, that a step learns from
 SPREAD = 0.9  # stars; of the distribution that the biases stand for
 WEIGHT_DECAY_OVER_RATINGS = 0.3  # better on validation than 1 and 2
 
@@ -138,6 +140,37 @@ def of_low_rank(data: Data, seed: int, n_epochs: int) -> float:
     return fit(model, data, seed, n_epochs)
 
 
+class SomeItems(TwoSidedRatings):
+    """Both encoders, but each step learns from the cells of some items alone, drawn anew: a block of them."""
+
+    def outputs(self, model: nn.Module, batch: Batch, *places: Cells, **options) -> list[Tensor]:
+        """As of `RatingRows`; in training without an error in the cells of other items."""
+        outputs = super().outputs(model, batch, *places, **options)
+        if not model.training:
+            return outputs
+        drawn = torch.rand(self.ratings.n_items) < SHARE
+        return [torch.where(drawn[cells.cols], each, batch.deviations) for cells, each in zip(places, outputs)]
+
+
+def both(data: Data, seed: int, n_epochs: int, kind: type[TwoSidedRatings] = TwoSidedRatings) -> float:
+    """The layout with two encoders and its settings in `saerec.recommender`."""
+    settings = dict(BOTH)
+    (n_units,), n_items = settings.pop("hidden_dims"), data.train.n_users
+    n_epochs = round(settings.pop("n_epochs") * n_epochs / N_EPOCHS)
+    torch.manual_seed(seed)
+    shape = {"dropout": 0.5, "output_gain": 0.1, "n_features": data.features.shape[1]}
+    model = saerec.TwoEncoderSAE(data.train.n_items, n_items, n_units, **shape)
+    settings |= {"batch_size": -(-data.train.n_items // 6), "sparse": False, "n_epochs": n_epochs, "seed": seed}
+    options = {"baseline": data.baseline.T, "features": data.features}
+    with mock.patch.object(training, "TwoSidedRatings", kind):
+        return saerec.fit(model, data.train.T, data.valid.T, **options | settings)["valid_rmse"].min()
+
+
+def both_by_blocks(data: Data, seed: int, n_epochs: int) -> float:
+    """The same, a block of items a step."""
+    return both(data, seed, n_epochs, SomeItems)
+
+
 def uncorrected(data: Data, seed: int, n_epochs: int) -> float:
     """The output as it is trained, without the mean leave-one-out error; the best epoch is that with it."""
     measure = training._evaluate
@@ -224,6 +257,8 @@ VARIANTS = {
     "output not corrected by the leave-one-out error": uncorrected,
     "a local kernel in the first layer, as in GLocal-K": with_kernel,
     f"output weights of rank {RANK}": of_low_rank,
+    "two encoders": both,
+    f"two encoders, {SHARE:.0%} of the items a step": both_by_blocks,
     f"weights averaged over the last {N_AVERAGED} epochs": averaged,
     "a probability for each of the ten ratings, cross-entropy": over_ratings,
 }
