@@ -21,11 +21,13 @@ Modules, each importing only from those above it:
 - `distributed`: which device, and training in several processes
 - `metrics`: masked squared error, rmse, user_rmse, mae
 - `storage`: tensors in files with a checksum, and a trained recommender in one
+- `batches`: the rows of a matrix as a network reads and writes them, dense or sparse
 - `checkpoints`: what a training leaves to go on from
 - `training`: fit, history, best epoch
 - `choice`: ChoiceModel, what people choose to watch
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
+- `layouts`: how each autoencoder of a recommender is built and trained
 - `recommender`: Recommender, load
 - `study`: the series' training and scores without notebooks
 - `record`: what a run was made of, and whether it still holds
@@ -33,6 +35,8 @@ Modules, each importing only from those above it:
 - `page`: one web page with the model inside
 - `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
+- `runs`: what a run's folder holds, and whether it is as it was written
+- `index`: a run's first page
 - `series`: runs the notebooks (papermill); imported on its own
 """
 

@@ -17,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import saerec
-from saerec import distributed, fetch, series, study
+from saerec import distributed, fetch, runs, series, study
 from saerec.recommender import RANKINGS
 from saerec.record import RECORD, read_record, verify
 from saerec.tables import check_table_name, write_parts
@@ -309,7 +309,7 @@ def _run(options: argparse.Namespace) -> None:
         restart=options.restart,
         progress=not options.quiet,
     )
-    scores = series.errors(Path(index).parent)
+    scores = runs.errors(Path(index).parent)
     if scores is not None:
         _warn_if_worse(scores.set_index("model")["rmse"])
     print(f"done: open {index}")
@@ -342,7 +342,7 @@ def _warn_if_worse(rmse: pd.Series) -> None:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    model, movies, rated = series.to_recommend(options.run)
+    model, movies, rated = runs.to_recommend(options.run)
     recommender, movies, rated = saerec.load(model), pd.read_parquet(movies), pd.read_parquet(rated)
     if options.out:
         _recommend_to_all(options, recommender, movies, rated)

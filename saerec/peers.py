@@ -150,12 +150,29 @@ def autoencoder(train, valid, *, seed=0, item_features=None, **settings) -> Fitt
 
 
 def original_study(train, valid, *, seed=0, n_epochs=100) -> Fitted:
-    """The original study's network and loop, for so many epochs: `saerec.original.train_original`."""
+    """The original study's network and loop, `saerec.original.train_original`, as far as its best epoch.
+
+    That with the lowest RMSE on `valid`; then it learns from both that long.
+    """
+
+    def trained(ratings, n_epochs, on_epoch=None) -> SAE:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = SAE(ratings.n_items)
+        train_original(ratings, model, n_epochs=n_epochs, on_epoch=on_epoch)
+        return model
+
+    if valid is not None:
+        known, errors = _matrix(train, None), []
+
+        def measured(model) -> None:
+            predicted = _fitted(known, lambda: predict_original(model, known)).predict
+            errors.append(rmse(valid["rating"], predicted(valid["user_id"], valid["item_id"])))
+
+        trained(known, n_epochs, measured)
+        n_epochs = 1 + int(np.argmin(errors))
     ratings = _matrix(train, valid)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = SAE(ratings.n_items)
-    train_original(ratings, model, n_epochs=n_epochs)
+    model = trained(ratings, n_epochs)
     return _fitted(ratings, lambda: predict_original(model, ratings))
 
 

@@ -5,7 +5,6 @@ A run is a folder: the executed notebooks, an HTML page of each, and the files t
 
 import ast
 import os
-import re
 import sys
 import time
 import warnings
@@ -16,10 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 import saerec
-from saerec import exports, page, study
+from saerec import exports, page, runs, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
-from saerec.files import PART, check_free, one_writer, remove, save_atomically, sha256_of
+from saerec.files import PART, one_writer, remove, save_atomically, sha256_of
+from saerec.index import write_index
 from saerec.movielens import CITATION
 from saerec.parameters import of_type
 from saerec.readers import Dataset
@@ -29,191 +29,17 @@ from saerec.record import (
     checksums,
     difference,
     fingerprint,
-    new_record,
     others,
     read_record,
     surroundings,
     write_record,
 )
 
-PACKAGE = Path(__file__).parent
-INSTALLED = (PACKAGE / "notebooks").is_dir()  # from a wheel, which holds the notebooks; otherwise this is a checkout
-NOTEBOOKS = (PACKAGE if INSTALLED else PACKAGE.parent) / "notebooks"
-RUNS = (Path() if INSTALLED else PACKAGE.parent) / "runs"
-
 DEFAULT = "ml-latest-small"
-
-# What the notebooks write to a run's folder: which of them, and what it is.
-ARTEFACTS = {
-    "ratings.parquet": ("01_exploration", "the ratings that the cut keeps"),
-    "movies.parquet": ("01_exploration", "all items: title, genres, year"),
-    "sizes.csv": ("01_exploration", "users, items and ratings before and after the cut"),
-    "exploration.csv": (
-        "01_exploration",
-        "the numbers of its pictures: x, y, and value, what else is written or coloured",
-    ),
-    "train.parquet": ("02_training", "training ratings"),
-    "valid.parquet": ("02_training", "validation ratings"),
-    "test.parquet": ("02_training", "test ratings"),
-    "baselines.csv": ("02_training", "validation errors of the baselines"),
-    "history.csv": ("02_training", "training and validation error of every epoch"),
-    "history.png": ("02_training", "a picture of the errors of every epoch"),
-    "seconds.csv": ("02_training", "how long every epoch took"),
-    "checkpoints": ("02_training", "the weights of every epoch, and what it takes to go on"),
-    "trained": ("02_training", "the model of the best epoch, trained on the training ratings"),
-    "scores.csv": ("03_best_epoch", "test errors of the model and the baselines"),
-    "told_when.csv": ("03_best_epoch", "test errors of predictions that are told when a rating was given"),
-    "scores.png": ("03_best_epoch", "a picture of the test errors"),
-    "errors.csv": ("03_best_epoch", "test errors by rating, by activity and by popularity"),
-    "list_scores.csv": ("03_best_epoch", "what lists in several orders are worth"),
-    "calibration.csv": ("03_best_epoch", "how often the error bars held, and how wide they are, by group"),
-    "predicted.csv": ("03_best_epoch", "quantiles of the predictions for each rating given"),
-    "error_bars.csv": ("03_best_epoch", "half the interval of 80%, by number of ratings"),
-    "refit": ("03_best_epoch", "what it takes to go on with the last training"),
-    "model": ("03_best_epoch", "the final model, for saerec.load"),
-    "top10.csv": ("04_user_report", "the list of every user"),
-    "reports.csv": ("04_user_report", "the lists of the reported users"),
-    "predictions.csv": ("04_user_report", "their predictions for all unseen items"),
-    "explained.csv": ("04_user_report", "what each rating does for the prediction that is explained"),
-    "for_you.csv": ("04_user_report", "the list of somebody new"),
-    "ledger.csv": ("05_original_study", "the defects of the original study: test errors before and after each mending"),
-    "ledger_seconds.csv": ("05_original_study", "how long an epoch, or what was timed, took before and after"),
-    "ledger.png": ("05_original_study", "test errors from the original to saerec, a bar for each step"),
-    "original.png": ("05_original_study", "the original's errors, epoch by epoch"),
-    "original_history.csv": ("05_original_study", "errors of the original and of what was mended, epoch by epoch"),
-    "peers.csv": ("06_peers", "saerec and other recommenders: test errors and what their lists are worth"),
-    "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
-    "peers.png": ("06_peers", "a picture of their errors and lists"),
-}
-
-# What they read of it.
-READS = {
-    "02_training": ("ratings.parquet", "movies.parquet"),
-    "03_best_epoch": ("trained", "history.csv", "baselines.csv", "train.parquet", "valid.parquet", "test.parquet"),
-    "04_user_report": ("model", "movies.parquet", "ratings.parquet"),
-    "05_original_study": ("ratings.parquet", "movies.parquet"),
-    "06_peers": ("trained", "train.parquet", "valid.parquet", "test.parquet"),
-}
-CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
-TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
-
-INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
-# What the latter is made of, after the notebooks, and every list:
-FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
 
 
 class SeriesError(Exception):
     """A notebook of the series failed; the message says which, where and why."""
-
-
-def run_folder(dataset: str, out: str = "") -> Path:
-    """The folder of a run, made if need be: `out`, or ``runs/<dataset>``.
-
-    The latter in the checkout that saerec runs from; if it was installed from a wheel, in the current folder.
-
-    Raises
-    ------
-    BusyFolderError
-        Another process works in the folder, such as ``saerec run``, and this is none of its notebooks.
-    """
-    folder = _folder(dataset, out)
-    folder.mkdir(parents=True, exist_ok=True)
-    check_free(folder)
-    return folder
-
-
-def _folder(dataset: str, out: str) -> Path:
-    return Path(out) if out else RUNS / re.sub(r"\.zip$|" + TABLE.pattern, "", Path(dataset).resolve().name)
-
-
-def artefact(folder: Path, name: str) -> Path:
-    """The path of a file (or folder) that an earlier notebook wrote to a run's folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there; the message names the notebook to run first.
-    """
-    path = Path(folder) / name
-    if not path.exists():
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"there is no run in {folder}: no such folder; saerec run makes one")
-        raise FileNotFoundError(f"{path} is missing: the notebook {ARTEFACTS[name][0]} writes it, run that first")
-    return path
-
-
-def to_recommend(folder: Path) -> list[Path]:
-    """The paths of what recommends in a run: its model, its items and its ratings.
-
-    Raises
-    ------
-    FileNotFoundError
-        As of `artefact`.
-    ValueError
-        One is not as its notebook wrote it, or that has begun to write it anew and not finished, or the model was made
-        with other files than lie there now, or the run's record is damaged. A run without a record is taken as it is.
-    """
-    record = _record(folder)
-    if "writes" not in record["notebooks"].get(TRAINING, {"writes": ()}):
-        raise ValueError(f"the training in {folder} is not finished: saerec train --resume goes on with it")
-    paths = [artefact(folder, name) for name in FOR_ITS_PAGE]
-    if unfit := _unfit_to_recommend(folder, record):
-        raise ValueError(unfit)
-    return paths
-
-
-def _record(folder: Path) -> dict:
-    return read_record(folder) if Path(folder, RECORD).exists() else new_record()
-
-
-def _unfit_to_recommend(folder: Path, record: dict) -> str | None:
-    """Why a model that is there should not recommend: it, or what it was made with, is of several minds."""
-    for name in FOR_ITS_PAGE:
-        if fault := _fault(folder, record, name):
-            return fault
-    changed = _changed_since(folder, record)
-    of_model = [name for name in ("02_training", "03_best_epoch") if name in changed]
-    if of_model:
-        what = ", ".join(changed[of_model[0]])
-        return f"{folder} is a mix: {of_model[0]} read another {what} than lies there; saerec run makes it anew"
-    return None
-
-
-def _fault(folder: Path, record: dict, name: str) -> str | None:
-    """Why a file of a run is not to be trusted; None of what no notebook in the record writes."""
-    writer = TRAINING if TRAINING in record["notebooks"] else ARTEFACTS[name][0]
-    work = record["notebooks"].get(writer, {"writes": {}})
-    if "writes" not in work:
-        return f"{Path(folder, name)} may be half old: {writer} is not finished; run it again first"
-    if others(Path(folder), {each: checksum for each, checksum in work["writes"].items() if each == name}):
-        return f"{Path(folder, name)} is not as {writer} wrote it; run that again first"
-    return None
-
-
-def _changed_since(folder: Path, record: dict) -> dict[str, list[str]]:
-    """Of notebooks that are done, what they read and is another now."""
-    done = {name: work["inputs"]["reads"] for name, work in record["notebooks"].items() if "writes" in work}
-    return {name: changed for name, reads in done.items() if (changed := others(folder, reads))}
-
-
-def errors(folder: Path) -> pd.DataFrame | None:
-    """The errors on the test ratings, as a run's scores.csv has them: a row for each column `model`.
-
-    None if there are none, if the notebook that writes them is not done, or if they are not as it wrote them.
-    """
-    return _errors(folder, _record(folder))
-
-
-def _errors(folder: Path, record: dict) -> pd.DataFrame | None:
-    return _table(folder, record, "scores.csv")
-
-
-def _table(folder: Path, record: dict, name: str) -> pd.DataFrame | None:
-    """What a notebook wrote, if it is done and nobody has changed it since."""
-    if not Path(folder, name).exists() or _fault(folder, record, name):
-        return None
-    table = pd.read_csv(Path(folder, name))
-    return table if len(table) else None  # there are no lists to measure where nobody liked anything
 
 
 def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000) -> Path:
@@ -224,24 +50,24 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
     FileNotFoundError
         The run lacks something; the message names the notebook to run first.
     ValueError
-        `n_users` is negative, what `to_recommend` says, or what `saerec.load` finds wrong.
+        `n_users` is negative, what `saerec.runs.to_recommend` says, or what `saerec.load` finds wrong.
     """
-    to_recommend(folder)  # before the folder is held, and made for it
+    runs.to_recommend(folder)  # before the folder is held, and made for it
     if out:
         return _write_recommender(folder, Path(out), n_users)
     with one_writer(folder):
-        path = _write_recommender(folder, Path(folder, RECOMMENDER_PAGE), n_users)
+        path = _write_recommender(folder, Path(folder, runs.RECOMMENDER_PAGE), n_users)
         if Path(folder, RECORD).exists():
             record = read_record(folder)
-            record["pages"] |= checksums(folder, [RECOMMENDER_PAGE])
+            record["pages"] |= checksums(folder, [runs.RECOMMENDER_PAGE])
             write_record(folder, record)
     return path
 
 
 def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
-    model, movies, ratings = to_recommend(folder)
-    record = _record(folder)
-    scores = _errors(folder, record)
+    model, movies, ratings = runs.to_recommend(folder)
+    record = runs.record_of(folder)
+    scores = runs.errors_of(folder, record)
     rmse = {} if scores is None else scores.set_index("model")["rmse"].to_dict()
     dataset = record["parameters"].get("dataset", "")
     movielens = Path(dataset).name.startswith("ml-") and not TABLE.search(dataset)
@@ -272,7 +98,7 @@ def settings(given: Mapping[str, object]) -> dict[str, object]:
     ValueError
         A parameter that none of them has, or of the wrong type.
     """
-    declared = {notebook: parameters_of(notebook) for notebook in _choose(list(TRAINED_BY))}
+    declared = {notebook: parameters_of(notebook) for notebook in _choose(list(runs.TRAINED_BY))}
     for name in ("dataset", "out", "resume"):
         if name in given:
             raise ValueError(f"{name} is no parameter to set with the others: give it as --{name}")
@@ -304,7 +130,7 @@ def run(
     dataset : str or path
         See `load_dataset`. Left out: that of the run `like`, with `only` that of the earlier run, or ml-latest-small.
     out : path, optional
-        See `run_folder`.
+        See `saerec.runs.run_folder`.
     parameters : mapping of name to value
         Each goes to the notebooks that declare it. Strings are read as the type of the default.
     only : names of notebooks, such as "04_user_report", or how one of them begins, such as "04"
@@ -348,13 +174,13 @@ def run(
     if model:
         _check_repeatable(Path(like), model)
         dataset = dataset or model["parameters"]["dataset"]
-    folder = _folder(str(dataset or DEFAULT), str(out)).resolve()
+    folder = runs.folder_of(str(dataset or DEFAULT), str(out)).resolve()
     if not only:  # what is wrong with the data is said before an earlier run is touched
         values = _values(declared, given, like, model)
         dataset, data = _with_data(str(dataset or DEFAULT), values)
     with one_writer(folder):
         _check_folder(folder, restart)
-        record = _record(folder)
+        record = runs.record_of(folder)
         if only:
             values = _values(declared, given, like or folder, model or record)
             dataset, data = str(dataset or record["parameters"].get("dataset", DEFAULT)), record["data"]
@@ -365,7 +191,7 @@ def run(
         made = {"saerec": saerec.__version__, **surroundings()}
         if model:
             _tell_what_is_other(like, model, data, made)
-        for name in PAGES:
+        for name in runs.PAGES:
             (folder / name).unlink(missing_ok=True)
         try:
             for notebook, defaults in declared.items():
@@ -393,7 +219,7 @@ def run(
             except Exception as error:  # of any kind: what stopped the run is what there is to tell
                 print(f"the pages are not all written: {error}", file=sys.stderr)
             raise
-        for name, changed in _changed_since(folder, record).items():
+        for name, changed in runs.changed_since(folder, record).items():
             told = f"{name} read another {', '.join(changed)} than lies there now"
             print(f"{told}: saerec run without --only runs it again", file=sys.stderr)
         return _write_pages(folder, record)
@@ -431,7 +257,7 @@ def _own(parameters: Mapping[str, object]) -> dict[str, object]:
 
 def _has_states(folder: Path, notebook: Path) -> bool:
     """Whether a training of a notebook can be gone on with."""
-    names = [name for name in CHECK_THEMSELVES if ARTEFACTS.get(name, [None])[0] == notebook.stem]
+    names = [name for name in runs.CHECK_THEMSELVES if runs.ARTEFACTS.get(name, [None])[0] == notebook.stem]
     return any(any((folder / name).rglob("state*")) for name in names)
 
 
@@ -482,7 +308,7 @@ def _inputs(
     """All that a notebook's work depends on, as `difference` compares it."""
     return {
         "parameters": _no_defaults(parameters, declared),
-        "reads": checksums(folder, READS.get(notebook.stem, ())),
+        "reads": checksums(folder, runs.READS.get(notebook.stem, ())),
         "data": data if OF_LOADING & set(declared) else None,
         "notebook": sha256_of(notebook),
         "code": code,
@@ -530,7 +356,7 @@ def _run_notebook(
 ) -> None:
     """Execute a notebook; the record says that it is begun or has failed, and the caller writes that it is done."""
     name = notebook.stem
-    own = [written for written, (writer, _) in ARTEFACTS.items() if writer == name]
+    own = [written for written, (writer, _) in runs.ARTEFACTS.items() if writer == name]
     going = () if todo == GO_ON else own
     for path in (*_copies(notebook, folder), *(folder / written for written in going)):
         remove(path)
@@ -549,8 +375,8 @@ def _run_notebook(
         raise
     exports.write_notebook_page(folder / notebook.name)
     copies = [copy.name for copy in _copies(notebook, folder)]
-    work["writes"] = checksums(folder, [*(file for file in own if file not in CHECK_THEMSELVES), *copies])
-    work["folders"] = [file for file in own if file in CHECK_THEMSELVES and (folder / file).exists()]
+    work["writes"] = checksums(folder, [*(file for file in own if file not in runs.CHECK_THEMSELVES), *copies])
+    work["folders"] = [file for file in own if file in runs.CHECK_THEMSELVES and (folder / file).exists()]
     record["seconds"][name] = round(time.perf_counter() - start, 1)
 
 
@@ -562,16 +388,16 @@ def _copies(notebook: Path, folder: Path) -> list[Path]:
 def _write_pages(folder: Path, record: dict) -> Path:
     """The index of a run and, of a whole model, the page that recommends; checksums of both in the record."""
     record.pop("results", None)
-    scores = _errors(folder, record)
+    scores = runs.errors_of(folder, record)
     if scores is not None:
         record["results"] = scores.to_dict("records")
     write_record(folder, record)
     try:
-        if all((folder / name).exists() for name in FOR_ITS_PAGE) and not _unfit_to_recommend(folder, record):
-            _write_recommender(folder, folder / RECOMMENDER_PAGE)
+        if all((folder / name).exists() for name in runs.FOR_ITS_PAGE) and not runs.unfit_to_recommend(folder, record):
+            _write_recommender(folder, folder / runs.RECOMMENDER_PAGE)
     finally:  # whatever is wrong with the model; and last, for it leads to that page if there is one
-        index = _write_index(folder)
-        write_record(folder, record | {"pages": checksums(folder, PAGES)})
+        index = write_index(folder)
+        write_record(folder, record | {"pages": checksums(folder, runs.PAGES)})
     return index
 
 
@@ -603,7 +429,7 @@ def training_parts(
 
 
 def _choose(only: list[str]) -> list[Path]:
-    notebooks = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    notebooks = {path.stem: path for path in sorted(runs.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
     chosen = set()
     for begin in only:
         fitting = [name for name in notebooks if name.startswith(begin)]
@@ -630,9 +456,9 @@ def _check_reads(folder: Path, notebooks: Iterable[Path]) -> None:
     """Raise unless what the notebooks read is there, or one of them writes it before."""
     coming = set()
     for notebook in notebooks:
-        for name in READS.get(notebook.stem, ()):
-            if ARTEFACTS[name][0] not in coming:
-                artefact(folder, name)
+        for name in runs.READS.get(notebook.stem, ()):
+            if runs.ARTEFACTS[name][0] not in coming:
+                runs.artefact(folder, name)
         coming.add(notebook.stem)
 
 
@@ -643,7 +469,7 @@ def _check_folder(folder: Path, restart: bool) -> None:
     to tell whose folder it is: others too call a file index.html.
     """
     copies = [copy.name for notebook in _choose([]) for copy in _copies(notebook, folder)]
-    ours = {RECORD, *PAGES, *ARTEFACTS, *copies}
+    ours = {RECORD, *runs.PAGES, *runs.ARTEFACTS, *copies}
     there = {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "." and not PART.search(path.name)}
     foreign = [name for name in there if name not in ours]
     with suppress(FileNotFoundError, ValueError):  # of a damaged one nobody knows, and the caller says so
@@ -702,81 +528,3 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
         reason = f"{error.ename}: {text}".strip().splitlines()[-1]
         where = f"{notebook.stem} failed in cell {error.exec_count}"
         raise SeriesError(f"{where}: {reason}\nthe executed copy: {output}") from error
-
-
-def _write_index(folder: Path) -> Path:
-    """The run's first page: its notebooks, scores and files."""
-    record = read_record(folder)
-    rows = []
-    for name, work in sorted(record["notebooks"].items()):
-        title, question = _heading(name)
-        seconds = record["seconds"].get(name)
-        rows.append(
-            {
-                "page": f"{name}.html" if (folder / f"{name}.html").exists() else f"{name}.ipynb",
-                "title": title,
-                "question": question,
-                "settings": _with_what(folder, work) + (f"; took {seconds} s" if seconds is not None else ""),
-            }
-        )
-    scores, lists = _errors(folder, record), _table(folder, record, "list_scores.csv")
-    picture = folder / "scores.png"
-    exports.write_index(
-        folder / INDEX_PAGE,
-        title=f"A study of {Path(record['parameters']['dataset']).name}",
-        result=_result(scores, lists, record["parameters"].get("rank_by", "both")),
-        picture=picture if picture.exists() and not _fault(folder, record, picture.name) else None,
-        notebooks=rows,
-        scores=scores,
-        lists=lists,
-        files=[(name, what) for name, (_, what) in ARTEFACTS.items() if (folder / name).exists()],
-        maker=f"saerec {record['saerec']}",
-        recommender=RECOMMENDER_PAGE if (folder / RECOMMENDER_PAGE).exists() else "",
-    )
-    return folder / INDEX_PAGE
-
-
-def _result(scores: pd.DataFrame | None, lists: pd.DataFrame | None, rank_by: str) -> str:
-    """What a run has found: how far predictions are off, and how much of what people like its lists hold."""
-    if scores is None:
-        return "There are no errors on test ratings yet: the notebook 03_best_epoch measures them."
-    rmse = scores.set_index("model")["rmse"]
-    told = f"saerec is off by {rmse['saerec']:.2f} points on ratings that it has not seen"
-    if "regularised biases" in rmse:
-        told += f", where averages of users and items are off by {rmse['regularised biases']:.2f}"
-    told += " (root mean square)."
-    as_good = [name for name in rmse.index if name != "saerec" and rmse[name] <= rmse["saerec"]]
-    if as_good:
-        told += f" On these data it is not worth its training: no worse {'is' if len(as_good) == 1 else 'are'} "
-        told += f"{', '.join(as_good)}."
-    if lists is not None and {"most popular", f"saerec: {rank_by}"} <= set(lists["order"]):
-        recall = lists.set_index("order")["recall"]
-        told += (
-            f" Of what a user liked among them its list of ten holds {recall[f'saerec: {rank_by}']:.0%} on average, "
-        )
-        told += f"a list of the most popular {recall['most popular']:.0%}."
-    return told
-
-
-def _heading(name: str) -> tuple[str, str]:
-    """The title and the question of a notebook, as the series has them; its name, if that cannot be read any more."""
-    import nbformat
-
-    try:  # not of the executed copy, which lies where anybody may have changed it
-        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-    except (OSError, ValueError):
-        cells = []
-    told = next((cell.source for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("# ")), name)
-    title, question = (re.sub(r"[*`#]", "", line).strip() for line in [*filter(None, told.splitlines()), ""][:2])
-    return title, question
-
-
-def _with_what(folder: Path, work: Mapping) -> str:
-    """With which parameters a notebook's work was done, and whether that is finished and of what lies there now."""
-    values = work["inputs"]["parameters"].items()
-    values = {name: Path(value).name if name == "titles" else value for name, value in values}  # not where that lies
-    told = [", ".join(f"{name} = {value}" for name, value in values.items()) or "default settings"]
-    if "writes" not in work:
-        told.append(work.get("failed", "not finished").replace(str(folder), folder.name))
-    told += [f"{name} has changed since" for name in others(folder, work["inputs"]["reads"])]
-    return "; ".join(told)

@@ -40,12 +40,14 @@ ORDER = [
     "plots",
     "parameters",
     "exports",
+    "runs",
+    "index",
     "series",
     "__main__",
 ]
 IMPORT_NOTHING_OF_SAEREC = {"files", "validation", "model"}
 KNOW_THE_WHOLE_PACKAGE = {"series", "__main__"}
-KNOW_OF_NOTEBOOKS = {"exports"} | KNOW_THE_WHOLE_PACKAGE
+KNOW_OF_NOTEBOOKS = {"exports", "runs", "index"} | KNOW_THE_WHOLE_PACKAGE
 ALONE = {
     "torch": {
         "lists",
@@ -73,7 +75,7 @@ ALONE = {
     "requests": {"fetch"},
     "safetensors": {"storage"},
     "filelock": {"files"},
-    "nbformat": {"series"},
+    "nbformat": {"index"},
     "nbconvert": {"exports"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

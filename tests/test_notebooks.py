@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import series
+from saerec import runs, series
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -63,7 +63,7 @@ def test_every_picture_has_a_caption_and_the_file_of_its_numbers(notebook):
     assert shown
     for call in shown:
         *_, csv = call.args
-        writer, _ = series.ARTEFACTS[csv.value]
+        writer, _ = runs.ARTEFACTS[csv.value]
         assert len(call.args) == 4 and csv.value.endswith(".csv") and int(writer[:2]) <= int(name), ast.unparse(call)
 
 

@@ -18,6 +18,8 @@ import saerec
 from saerec import exports, page, series
 from saerec.__main__ import main
 from saerec.files import sha256_of
+from saerec.index import write_index
+from saerec.record import read_record
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -579,7 +581,7 @@ def pages(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     pd.DataFrame({"model": ["saerec"], "rmse": [0.8]}).to_csv(tmp_path / "scores.csv", index=False)
     (tmp_path / "recommender.html").touch()
-    return [series._write_index(tmp_path), tmp_path / "01_one.html"]
+    return [write_index(tmp_path), tmp_path / "01_one.html"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -661,9 +663,9 @@ def test_only_ratings_of_movielens_are_credited_to_it(run):
 def test_a_page_of_a_run_that_is_written_anew_is_in_its_record(run):
     (run / "run.json").write_text(json.dumps({"parameters": {"dataset": "d"}}))
     series.write_page(run, run / "elsewhere.html")
-    assert series.read_record(run)["pages"] == {}
+    assert read_record(run)["pages"] == {}
     path = series.write_page(run, n_users=3)
-    assert series.read_record(run)["pages"] == {path.name: sha256_of(path)}
+    assert read_record(run)["pages"] == {path.name: sha256_of(path)}
 
 
 def test_nothing_is_recommended_by_what_a_notebook_has_not_finished(run, capsys):

@@ -199,3 +199,23 @@ def fails(train, valid, *, seed):
 
 def dies(train, valid, *, seed):
     os._exit(1)
+
+
+def test_the_original_learns_as_long_as_was_best_on_validation(parts, monkeypatch):
+    train, valid, test = parts
+    asked = test["user_id"], test["item_id"]
+    expected = peers.original_study(pd.concat([train, valid]), None, n_epochs=2).predict(*asked)
+    of_valid = []
+    for n in (1, 2, 3):
+        fitted = peers.original_study(train, None, n_epochs=n)
+        of_valid.append(fitted.predict(valid["user_id"], valid["item_id"]))
+    errors = iter([0.9, 0.7, 0.8])
+
+    def error(ratings, predicted):
+        np.testing.assert_array_equal(ratings, valid["rating"])
+        np.testing.assert_array_equal(predicted, of_valid.pop(0))
+        return next(errors)
+
+    monkeypatch.setattr(peers, "rmse", error)
+    np.testing.assert_array_equal(peers.original_study(train, valid, n_epochs=3).predict(*asked), expected)
+    assert not of_valid

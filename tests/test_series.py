@@ -16,10 +16,11 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
-from saerec import exports, plots, series
+from saerec import exports, plots, runs, series
 from saerec.__main__ import main
-from saerec.datasets import lasting_name
+from saerec.datasets import lasting_name, load_dataset
 from saerec.files import BusyFolderError, one_writer, remove
+from saerec.index import _with_what, write_index
 from saerec.movielens import DATA_DIR
 from saerec.record import checksums, new_record, read_record, verify, write_record
 from saerec.validation import ConstantRatingsError, DuplicateRatingError, FileFormatError, MissingColumnError
@@ -51,7 +52,7 @@ def notebooks(tmp_path, monkeypatch):
         notebook = new_notebook(cells=cells)
         notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    monkeypatch.setattr(series, "NOTEBOOKS", folder)
+    monkeypatch.setattr(runs, "NOTEBOOKS", folder)
     return folder
 
 
@@ -142,7 +143,7 @@ def test_what_jupyter_left_behind_is_removed_when_asked(notebooks, tmp_path, mon
 def test_what_somebody_put_beside_a_run_stays_and_stops_nothing(notebooks, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(series, "_execute", lambda notebook, output, *_: output.touch())
     monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
-    monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
+    monkeypatch.setattr(series, "write_index", lambda folder: folder / "index.html")
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".DS_Store").touch()
@@ -225,7 +226,7 @@ class TestGoingOn:
     @pytest.fixture
     def run(self, notebooks, tmp_path, monkeypatch, capsys):
         """Runs the series; what was executed, with what `resume`, and what was said."""
-        monkeypatch.setattr(series, "READS", {"02_second": ("sizes.csv",)})
+        monkeypatch.setattr(runs, "READS", {"02_second": ("sizes.csv",)})
         monkeypatch.setattr(
             series, "ARTEFACTS", {"sizes.csv": ("01_first", "sizes"), "checkpoints": ("02_second", "weights")}
         )
@@ -250,7 +251,7 @@ class TestGoingOn:
 
         monkeypatch.setattr(series, "_execute", execute)
         monkeypatch.setattr(exports, "write_notebook_page", lambda path: path.with_suffix(".html").touch())
-        monkeypatch.setattr(series, "_write_index", lambda folder: folder / "index.html")
+        monkeypatch.setattr(series, "write_index", lambda folder: folder / "index.html")
 
         def run(**options):
             executed.clear()
@@ -266,7 +267,7 @@ class TestGoingOn:
 
     def test_the_executed_copy_and_folders_of_checkpoints_are_in_the_record(self, run, tmp_path):
         run()
-        works = series.read_record(tmp_path / "run")["notebooks"]
+        works = read_record(tmp_path / "run")["notebooks"]
         assert set(works["01_first"]["writes"]) == {"sizes.csv", "01_first.ipynb", "01_first.html"}
         assert set(works["02_second"]["writes"]) == {"02_second.ipynb", "02_second.html"}
         assert works["02_second"]["folders"] == ["checkpoints"] and works["01_first"]["folders"] == []
@@ -355,7 +356,7 @@ class TestGoingOn:
 
     def test_the_record_is_read_by_who_holds_the_folder(self, run, monkeypatch):
         run()
-        reading, held = series.read_record, []
+        reading, held = saerec.record.read_record, []
 
         def read(folder):
             with pytest.raises(BusyFolderError), one_writer(folder):
@@ -372,11 +373,11 @@ class TestGoingOn:
         run(parameters={"divisor": 3})
         with pytest.raises(series.SeriesError):
             run(parameters={"divisor": 0}, only=["02_second"])
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         assert record["parameters"]["divisor"] == 3
         assert record["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 0
         run(only=["02_second"])
-        assert series.read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
+        assert read_record(tmp_path / "run")["notebooks"]["02_second"]["inputs"]["parameters"]["divisor"] == 3
 
     def test_a_notebook_alone_begins_without_its_files_of_before(self, run, tmp_path, monkeypatch):
         run()
@@ -418,7 +419,7 @@ class TestGoingOn:
         executed, said = run(only=["02"])
         assert executed == [("02_second", True)] and said == "02_second was interrupted and goes on\n"
         assert (tmp_path / "run" / "checkpoints" / "state").exists()
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         assert record["parameters"]["divisor"] == record["notebooks"]["02_second"]["parameters"]["divisor"] == 7
 
     def test_an_interrupted_one_alone_that_begins_anew_says_so(self, run, tmp_path, monkeypatch):
@@ -447,30 +448,30 @@ class TestGoingOn:
             patch.setattr(series, "_execute", stop)
             run(parameters={"divisor": 7})
         series.run(like=tmp_path / "run", out=tmp_path / "again")
-        assert series.read_record(tmp_path / "again")["parameters"]["divisor"] == 7
+        assert read_record(tmp_path / "again")["parameters"]["divisor"] == 7
 
     def test_all_parameters_are_recorded_and_the_index_tells_what_is_no_default(self, run, tmp_path, notebooks):
         run(parameters={"n": 5, "x": 0.5})
-        work = series.read_record(tmp_path / "run")["notebooks"]["01_first"]
+        work = read_record(tmp_path / "run")["notebooks"]["01_first"]
         every = {"n": 5, "x": 0.5, "flag": False, "ids": [], "sizes": [1], "encoding": "utf-8"}
-        assert work["parameters"] == every and series._with_what(tmp_path / "run", work) == "n = 5"
+        assert work["parameters"] == every and _with_what(tmp_path / "run", work) == "n = 5"
         assert run(parameters={"n": 5})[0] == []  # 0.5 is the default
         first = notebooks / "01_first.ipynb"
         first.write_text(first.read_text().replace("x = 0.5", "x = 0.75").replace("n = 3", "n = 4"))
         series.run(like=tmp_path / "run", out=tmp_path / "again")
-        again = series.read_record(tmp_path / "again")["notebooks"]["01_first"]
+        again = read_record(tmp_path / "again")["notebooks"]["01_first"]
         assert again["parameters"] == every and again["inputs"]["parameters"] == {"n": 5, "x": 0.5}
 
     def test_a_record_without_all_parameters_is_of_the_same_run(self, run, tmp_path):
         run(parameters={"n": 5, "x": 0.5})
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         for work in record["notebooks"].values():
             del work["parameters"]
         record["notebooks"]["01_first"]["inputs"]["parameters"]["x"] = 0.5  # as it was given
-        series.write_record(tmp_path / "run", record)
+        write_record(tmp_path / "run", record)
         assert run(parameters={"n": 5}) == ([], "01_first is finished and stays\n02_second is finished and stays\n")
         assert run(only=["01"])[0] == [("01_first", None)]
-        assert series.read_record(tmp_path / "run")["notebooks"]["01_first"]["inputs"]["parameters"] == {"n": 5}
+        assert read_record(tmp_path / "run")["notebooks"]["01_first"]["inputs"]["parameters"] == {"n": 5}
 
     def test_what_two_notebooks_call_alike_stays_each_ones_own(self, run, tmp_path, notebooks):
         second = notebooks / "02_second.ipynb"
@@ -478,14 +479,14 @@ class TestGoingOn:
         run()
         run(only=["02"], parameters={"n": 7})
         run(only=["01"])
-        works = series.read_record(tmp_path / "run")["notebooks"]
+        works = read_record(tmp_path / "run")["notebooks"]
         assert (works["01_first"]["parameters"]["n"], works["02_second"]["parameters"]["n"]) == (3, 7)
 
     def test_what_can_be_repeated_no_more_is_an_error_before_anything_is_made(self, run, tmp_path):
         run()
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         old = {"parameters": record["parameters"] | {"learning_speed": 2}, "saerec": "0.0.1"}
-        series.write_record(tmp_path / "run", record | old)
+        write_record(tmp_path / "run", record | old)
         message = (
             "saerec 0.0.1 with a parameter learning_speed, which no notebook has now: this saerec cannot repeat it"
         )
@@ -498,9 +499,9 @@ class TestGoingOn:
         again = {"like": tmp_path / "run", "out": tmp_path / "again"}
         series.run(**again)
         assert "not as in" not in capsys.readouterr().err
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         record |= {"code": "0", "commit": "1", "versions": record["versions"] | {"torch": "1.0"}}
-        series.write_record(tmp_path / "run", record)
+        write_record(tmp_path / "run", record)
         series.run(**again, restart=True)
         here = saerec.record.surroundings()["versions"]["torch"]
         said = capsys.readouterr().err
@@ -509,7 +510,7 @@ class TestGoingOn:
     def test_the_record_names_parameters_and_data_that_worked(self, run, tmp_path, monkeypatch, tastes):
         """Not those that a whole run was begun with, nor earlier ones of a notebook that has worked without them."""
         run(parameters={"n": 5, "divisor": 3})
-        before = series.read_record(tmp_path / "run")
+        before = read_record(tmp_path / "run")
 
         def interrupted(*_):
             raise KeyboardInterrupt
@@ -519,40 +520,40 @@ class TestGoingOn:
             patch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
             with pytest.raises(KeyboardInterrupt):
                 run(parameters={"n": 6})
-        after = series.read_record(tmp_path / "run")
+        after = read_record(tmp_path / "run")
         assert (after["parameters"], after["data"]) == (before["parameters"], before["data"])
         with pytest.raises(series.SeriesError):
             run(parameters={"divisor": 0})
-        parameters = series.read_record(tmp_path / "run")["parameters"]
+        parameters = read_record(tmp_path / "run")["parameters"]
         assert "n" not in parameters and parameters["divisor"] == 3
         run(parameters={"divisor": 3})
         run(parameters={"divisor": 3, "resume": True})  # no reason to run again, and recorded
-        assert series.read_record(tmp_path / "run")["parameters"] == parameters | {"resume": True}
+        assert read_record(tmp_path / "run")["parameters"] == parameters | {"resume": True}
 
     def test_the_index_says_with_what_each_was_made_and_what_is_older(self, run, tmp_path):
         run(parameters={"divisor": 3})
         run(only=["01"], parameters={"n": 9})
-        folder, works = tmp_path / "run", series.read_record(tmp_path / "run")["notebooks"]
-        assert series._with_what(folder, works["01_first"]) == "n = 9"
-        assert series._with_what(folder, works["02_second"]) == "divisor = 3; sizes.csv has changed since"
+        folder, works = tmp_path / "run", read_record(tmp_path / "run")["notebooks"]
+        assert _with_what(folder, works["01_first"]) == "n = 9"
+        assert _with_what(folder, works["02_second"]) == "divisor = 3; sizes.csv has changed since"
 
     def test_another_run_once_more(self, run, notebooks, tmp_path, monkeypatch, tastes):
         run(parameters={"n": 5, "divisor": 3})
         again = {"like": tmp_path / "run", "out": tmp_path / "again"}
         series.run(**again, parameters={"n": 6})
-        parameters = series.read_record(tmp_path / "again")["parameters"]
+        parameters = read_record(tmp_path / "again")["parameters"]
         assert parameters["n"] == 6 and parameters["divisor"] == 3 and parameters["out"] == str(tmp_path / "again")
         series.run(**again, only=["02"], parameters={"divisor": 4})  # which does not know n
-        assert series.read_record(tmp_path / "again")["parameters"] == parameters | {"divisor": 4}
+        assert read_record(tmp_path / "again")["parameters"] == parameters | {"divisor": 4}
         monkeypatch.setattr(series, "load_dataset", lambda *_, **__: saerec.Dataset(tastes, tastes))
         told = f"the data are not those of {tmp_path / 'run'} any more: {len(tastes):,} ratings, then 100,004\n"
         assert told in run(like=tmp_path / "run")[1]
 
     def test_a_parameter_of_another_type_in_the_record_is_an_error(self, run, tmp_path):
         run()
-        record = series.read_record(tmp_path / "run")
+        record = read_record(tmp_path / "run")
         record["notebooks"]["02_second"]["parameters"]["divisor"] = "x"
-        series.write_record(tmp_path / "run", record)
+        write_record(tmp_path / "run", record)
         with pytest.raises(ValueError, match=r"run\.json of the earlier run is damaged: the parameter divisor is of"):
             run(only=["02"])
 
@@ -564,14 +565,14 @@ class TestGoingOn:
         assert run(restart=True)[0]
 
 
-@pytest.mark.parametrize("path", sorted(series.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(runs.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_what_a_notebook_reads_is_known(path):
     source = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
     named = set(re.findall(r'artefact\(run, "([\w.]+)"\)', source))
     for names in re.findall(r'artefact\(run, f"\{name\}\.parquet"\)\) for name in \(([^)]*)\)', source):
         named |= {f"{name}.parquet" for name in re.findall(r'"(\w+)"', names)}
     assert source.count("artefact(run, ") <= len(named)
-    assert named == set(series.READS.get(path.stem, ()))
+    assert named == set(runs.READS.get(path.stem, ()))
 
 
 @pytest.mark.series
@@ -601,11 +602,11 @@ def test_a_run_with_a_model_gets_its_page_and_the_index_leads_there(notebooks, t
     assert link in index.read_text(encoding="utf-8") and (folder / "recommender.html").exists()
 
 
-@pytest.mark.parametrize("name", series.FOR_ITS_PAGE)
+@pytest.mark.parametrize("name", runs.FOR_ITS_PAGE)
 def test_nothing_is_recommended_by_what_is_not_as_it_was_written(tmp_path, tastes, capsys, name):
     for file in ("model", "ratings.parquet", "movies.parquet"):
         (tmp_path / file).write_text("whole")
-    writers = {file: series.ARTEFACTS[file][0] for file in series.FOR_ITS_PAGE}
+    writers = {file: runs.ARTEFACTS[file][0] for file in runs.FOR_ITS_PAGE}
     works = {
         writer: {
             "inputs": NOTHING,
@@ -614,7 +615,7 @@ def test_nothing_is_recommended_by_what_is_not_as_it_was_written(tmp_path, taste
         for writer in writers.values()
     }
     write_record(tmp_path, new_record() | {"parameters": {"dataset": "d"}, "notebooks": works})
-    assert series.to_recommend(tmp_path) == [tmp_path / file for file in series.FOR_ITS_PAGE]
+    assert runs.to_recommend(tmp_path) == [tmp_path / file for file in runs.FOR_ITS_PAGE]
     (tmp_path / name).write_text("another's")
     for command in (["recommend", "--user", "1000"], ["page"]):
         assert main([command[0], "--run", str(tmp_path), *command[1:]]) == 1
@@ -649,7 +650,7 @@ def test_a_damaged_model_hides_neither_an_earlier_error_nor_the_index(unexecuted
         raise series.SeriesError("02_second failed")
 
     folder = tmp_path / "run"
-    monkeypatch.setattr(series, "FOR_ITS_PAGE", ())
+    monkeypatch.setattr(runs, "FOR_ITS_PAGE", ())
     monkeypatch.setattr(series, "_write_recommender", damaged)
     with pytest.raises(ValueError, match="the model is damaged"):
         series.run(out=folder)
@@ -673,13 +674,13 @@ def test_a_table_of_errors_that_was_changed_is_not_told_and_stops_nothing(unexec
             (output.parent / "scores.csv").write_text("model,rmse\nsaerec,0.5\n")
 
     monkeypatch.setattr(series, "_execute", execute)
-    monkeypatch.setattr(series, "ARTEFACTS", {"scores.csv": ("01_first", "errors")})
+    monkeypatch.setattr(runs, "ARTEFACTS", {"scores.csv": ("01_first", "errors")})
     index = series.run(out=tmp_path / "run")
-    assert series.errors(index.parent).to_dict("list") == {"model": ["saerec"], "rmse": [0.5]}
+    assert runs.errors(index.parent).to_dict("list") == {"model": ["saerec"], "rmse": [0.5]}
     assert "0.5000" in index.read_text(encoding="utf-8")
     (index.parent / "scores.csv").write_text('model,rmse\n"saerec,0.4\n1,2,3')
     index = series.run(out=index.parent, only=["02"])
-    assert series.errors(index.parent) is None and "There are no errors on test ratings yet" in index.read_text(
+    assert runs.errors(index.parent) is None and "There are no errors on test ratings yet" in index.read_text(
         encoding="utf-8"
     )
     assert "results" not in read_record(index.parent)
@@ -687,13 +688,13 @@ def test_a_table_of_errors_that_was_changed_is_not_told_and_stops_nothing(unexec
 
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train\.parquet is missing: the notebook 02_training writes it"):
-        series.artefact(tmp_path, "train.parquet")
+        runs.artefact(tmp_path, "train.parquet")
 
 
 def test_a_run_folder_is_named_after_the_data_set(monkeypatch, tmp_path):
-    monkeypatch.setattr(series, "RUNS", tmp_path / "runs")
-    assert series.run_folder("some/where/ml-25m") == tmp_path / "runs" / "ml-25m"
-    assert series.run_folder("ml-25m", str(tmp_path / "mine")) == tmp_path / "mine"
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    assert runs.run_folder("some/where/ml-25m") == tmp_path / "runs" / "ml-25m"
+    assert runs.run_folder("ml-25m", str(tmp_path / "mine")) == tmp_path / "mine"
 
 
 def test_an_unknown_data_set_is_refused_before_any_kernel_starts(notebooks, tmp_path, monkeypatch):
@@ -781,7 +782,7 @@ def test_paths_are_recorded_so_that_they_hold_in_any_folder(notebooks, tmp_path,
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     index = series.run(like=tmp_path / "run", out="again")
-    parameters = series.read_record(index.parent)["parameters"]
+    parameters = read_record(index.parent)["parameters"]
     assert (parameters["dataset"], parameters["titles"]) == (str(tmp_path / "shop.csv"), str(tmp_path / "titles.csv"))
     assert lasting_name(str(DATA_DIR / "ml-latest-small")) == lasting_name("ml-latest-small") == "ml-latest-small"
 
@@ -797,15 +798,15 @@ class TestLoadDataset:
 
     def test_a_file_of_ones_own(self, shop):
         names = {"user": "who", "item": "what", "rating": "stars"}
-        data = series.load_dataset(str(shop / "shop.csv"), **names, duplicates="mean")
+        data = load_dataset(str(shop / "shop.csv"), **names, duplicates="mean")
         assert data.ratings.to_dict("list") == {"user_id": list("aba"), "item_id": list("xxy"), "rating": [9, -3, 2]}
         assert data.movies["title"].tolist() == ["x", "y"]
         options = {"timestamp": "when", "titles": str(shop / "titles.csv"), "duplicates": "last"}
-        data = series.load_dataset(str(shop / "shop.csv"), **names, **options)
+        data = load_dataset(str(shop / "shop.csv"), **names, **options)
         assert data.ratings["timestamp"].tolist() == [5, 6, 8]
         assert data.movies["title"].tolist() == ["x", "Ypsilon"]
         with pytest.raises(DuplicateRatingError, match=r"shop\.csv: ratings of a \(user, item\) pair"):
-            series.load_dataset(str(shop / "shop.csv"), **names)
+            load_dataset(str(shop / "shop.csv"), **names)
 
     def test_how_files_of_ones_own_are_written(self, shop, capsys):
         text = (shop / "shop.csv").read_text().replace("x", "café").replace(";", "^")
@@ -813,7 +814,7 @@ class TestLoadDataset:
         (shop / "titles.csv").write_bytes("what^title\ncafé^Café\n".encode("cp1252"))
         names = {"user": "who", "item": "what", "rating": "stars", "titles": str(shop / "titles.csv")}
         form = {"separator": "^", "encoding": "cp1252", "duplicates": "mean"}
-        data = series.load_dataset(str(shop / "shop.csv"), **names, **form)
+        data = load_dataset(str(shop / "shop.csv"), **names, **form)
         assert data.movies["title"].tolist() == ["Café", "y"]
         said = "titles.csv: 1 of 2 rated items have no title in it, for example 'y'; their ids stand for titles\n"
         assert capsys.readouterr().out.endswith(said)
@@ -823,18 +824,18 @@ class TestLoadDataset:
         with zipfile.ZipFile(archive, "w") as packed:
             packed.write(shop / "shop.csv", "shop.csv")
         names = {"user": "who", "item": "what", "rating": "stars"}
-        assert len(series.load_dataset(str(archive), **names, duplicates="last").ratings) == 3
+        assert len(load_dataset(str(archive), **names, duplicates="last").ratings) == 3
         with zipfile.ZipFile(archive, "a") as packed:
             packed.write(shop / "titles.csv", "titles.csv")
         with pytest.raises(FileFormatError, match="export or unpack it as CSV"):
-            series.load_dataset(str(archive), **names)
+            load_dataset(str(archive), **names)
 
     def test_doubled_ratings_of_a_release(self, tmp_path):
         (tmp_path / "ratings.dat").write_text("1::2::3::4\n1::3::4::4\n2::2::3::4\n1::2::5::4\n")
         (tmp_path / "movies.dat").write_text("2::Heat (1995)::Crime\n")
-        assert len(series.load_dataset(str(tmp_path), duplicates="last").ratings) == 3
+        assert len(load_dataset(str(tmp_path), duplicates="last").ratings) == 3
         with pytest.raises(DuplicateRatingError):
-            series.load_dataset(str(tmp_path))
+            load_dataset(str(tmp_path))
 
     def test_bad_data_are_refused_before_the_first_notebook_alone_is_run(self, shop, monkeypatch):
         """As those of an earlier run, with what was said of them then."""
@@ -846,26 +847,26 @@ class TestLoadDataset:
             series.run(out=shop / "run", only=["01_exploration"])
 
     def test_a_release_by_name_or_zip(self, tmp_path):
-        assert len(series.load_dataset("ml-latest-small").ratings) == 100_004
+        assert len(load_dataset("ml-latest-small").ratings) == 100_004
         (tmp_path / "ratings.dat").write_text("1::2::3::4\n1::3::4::4\n2::2::3::4\n")
         (tmp_path / "movies.dat").write_text("2::Heat (1995)::Crime\n")
         archive = shutil.make_archive(str(tmp_path.parent / "some"), "zip", tmp_path)
-        assert len(series.load_dataset(archive).ratings) == 3
+        assert len(load_dataset(archive).ratings) == 3
 
     def test_ratings_that_teach_nothing_are_refused_at_once(self, tmp_path):
         path = tmp_path / "likes.csv"
         path.write_text("user_id,item_id,rating\n1,2,1\n2,2,1\n1,3,1\n")
         with pytest.raises(ConstantRatingsError, match="all 3 ratings are 1"):
-            series.load_dataset(str(path))
+            load_dataset(str(path))
 
     def test_a_missing_file_and_options_of_another_kind_of_data_are_named(self, shop):
         with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.csv"):
-            series.load_dataset(str(shop / "nowhere.csv"))
+            load_dataset(str(shop / "nowhere.csv"))
         names = {"user": "who", "item": "what", "rating": "stars"}
         with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.csv"):
-            series.load_dataset(str(shop / "shop.csv"), **names, titles=str(shop / "none.csv"), duplicates="last")
+            load_dataset(str(shop / "shop.csv"), **names, titles=str(shop / "none.csv"), duplicates="last")
         with pytest.raises(ValueError, match="are of a CSV or Parquet file; ml-latest-small is none"):
-            series.load_dataset("ml-latest-small", titles="titles.csv")
+            load_dataset("ml-latest-small", titles="titles.csv")
 
     def test_bad_data_leave_an_earlier_run_alone(self, shop, notebooks):
         (shop / "run").mkdir()
@@ -880,11 +881,11 @@ class TestLoadDataset:
     )
     def test_the_run_is_named_after_it(self, tmp_path, monkeypatch, dataset, name):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(series, "RUNS", tmp_path / "runs")
+        monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
         path = tmp_path / dataset
         path.parent.mkdir(exist_ok=True)
         path.mkdir() if dataset == "c.d" else path.touch()
-        assert series.run_folder(dataset) == tmp_path / "runs" / name
+        assert runs.run_folder(dataset) == tmp_path / "runs" / name
 
 
 def told(notebook) -> str:
@@ -947,12 +948,12 @@ def test_the_index_begins_with_what_was_found_and_defines_its_measures(tmp_path)
     )
     lists = pd.DataFrame({"order": ["most popular", "saerec: rating"], "ndcg": [0.1, 0.2], "recall": [0.05, 0.25]})
     lists = lists.assign(coverage=[0.1, 0.625], popularity=9.4, novelty=1.5)
-    page = series._write_index(tmp_path).read_text(encoding="utf-8")
+    page = write_index(tmp_path).read_text(encoding="utf-8")
     assert "There are no errors on test ratings yet" in page and "<table" in page and "Lists of ten" not in page
     scores.to_csv(tmp_path / "scores.csv", index=False)
     lists.to_csv(tmp_path / "list_scores.csv", index=False)
     (tmp_path / "scores.png").write_bytes(b"a picture")
-    page = BeautifulSoup(series._write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
+    page = BeautifulSoup(write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
     first, *_ = page.find_all("p")
     assert first.text == (
         "saerec is off by 0.80 points on ratings that it has not seen, where averages of users and items are off by "
@@ -967,7 +968,7 @@ def test_the_index_begins_with_what_was_found_and_defines_its_measures(tmp_path)
     assert "62.5%" in page.text and "/home" not in str(page) and "titles = titles.csv" in page.text
     assert page.find("details").find("a", href="list_scores.csv") and "saerec 9.9" in page.text
     pd.DataFrame().to_csv(tmp_path / "list_scores.csv")  # nobody liked anything
-    assert "Lists of ten" not in series._write_index(tmp_path).read_text(encoding="utf-8")
+    assert "Lists of ten" not in write_index(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_notebooks_page_folds_code_numbers_captions_and_hides_where_it_lay(tmp_path):
