@@ -105,7 +105,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     ax.bar_label(ax.containers[0], labels=table["seconds"].map("{:.1f}".format), padding=3)
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="seconds; * measured on a share of the users and scaled up")
-    ax.margins(x=0.1)
+    ax.margins(x=0.15)
     return figure
 
 
