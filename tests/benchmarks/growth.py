@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import sparse
 
 import saerec
@@ -185,8 +186,9 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     for ax, (name, label) in zip(axes, MEASURES.items()):
         for (sweep, of_sweep), marker in zip(table.groupby("sweep", sort=False), "os^"):
             ax.loglog(of_sweep[sweep], of_sweep[name], marker=marker, label=f"more {sweep}")
-        for kind in ("major", "minor"):
-            getattr(ax.yaxis, f"set_{kind}_formatter")("{x:g}")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set(xlabel="number of ratings, users or items", ylabel=label)
         ax.legend()
     return figure
