@@ -601,8 +601,10 @@ class Recommender:
         cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
         if (cols < 0).any():
             item_id = list(ratings)[int(np.argmax(cols < 0))]
+            title = isinstance(item_id, str) and pd.api.types.is_numeric_dtype(self.item_ids.dtype)
             raise UnknownIdError(
                 f"item {item_id!r} was not in the data this recommender was fitted to ({len(self.item_ids):,} items)"
+                f"{'; if it is a title, saerec.find_titles knows its id' if title else ''}"
             )
         values = np.array(list(ratings.values()), dtype=np.float32)
         low, high = self.scale

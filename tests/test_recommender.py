@@ -593,7 +593,8 @@ class TestRecommendNew:
     @pytest.mark.parametrize(
         ("ratings", "error", "message"),
         [
-            ({22: 5.0, 13: 4.0}, KeyError, "item 13 was not in the data"),
+            ({22: 5.0, 13: 4.0}, KeyError, "item 13 was not in the data [^;]*$"),
+            ({22: 5.0, "Up": 4.0}, KeyError, "item 'Up' was not in the data .*; if it is a title, saerec.find_titles"),
             ({22: 5.5}, ValueError, "the rating 5.5 of item 22 is not on the scale of the data, 0.5 to 5"),
             ({22: 0.0}, ValueError, "not on the scale"),
             ({22: np.nan}, ValueError, "not on the scale"),
