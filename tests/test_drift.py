@@ -158,7 +158,7 @@ def test_of_equal_times_as_many_count_before_as_after():
 def test_times_that_are_none_are_found_before_anything_is_trained(sittings, part, monkeypatch):
     parts = list(sittings)
     parts[part] = parts[part].assign(timestamp="yesterday")
-    monkeypatch.setattr(saerec.Recommender, "_train", None)
+    monkeypatch.setattr("saerec.layouts.Layout.train", None)
     with pytest.raises(TimestampError, match="neither dates nor numbers of seconds"):
         saerec.Recommender().fit(*parts)
 

@@ -228,7 +228,7 @@ class TestGoingOn:
         """Runs the series; what was executed, with what `resume`, and what was said."""
         monkeypatch.setattr(runs, "READS", {"02_second": ("sizes.csv",)})
         monkeypatch.setattr(
-            series, "ARTEFACTS", {"sizes.csv": ("01_first", "sizes"), "checkpoints": ("02_second", "weights")}
+            runs, "ARTEFACTS", {"sizes.csv": ("01_first", "sizes"), "checkpoints": ("02_second", "weights")}
         )
         more = {
             "01_first": ("n = 3", r"encoding = 'utf-8'\nn = 3"),
@@ -364,7 +364,7 @@ class TestGoingOn:
             held.append(True)
             return reading(folder)
 
-        monkeypatch.setattr(series, "read_record", read)
+        monkeypatch.setattr(runs, "read_record", read)
         run()
         run(only=["02_second"])
         assert len(held) == 4
