@@ -364,7 +364,8 @@ class TestGoingOn:
             held.append(True)
             return reading(folder)
 
-        monkeypatch.setattr(runs, "read_record", read)
+        for module in (runs, series):
+            monkeypatch.setattr(module, "read_record", read)
         run()
         run(only=["02_second"])
         assert len(held) == 4
