@@ -178,11 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--like", type=Path, metavar="DIR", help="the data set and the parameters of the run there; needs --out"
     )
-    run.add_argument(
-        "--keep",
-        metavar="WHICH",
-        help="whose epochs' weights stay: all, best, or how many of the last (default: all); the same as -p keep",
-    )
+    _add_keep(run)
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     run.set_defaults(command=_run)
 
@@ -192,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     earlier = train.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on with the training that is in the folder")
     earlier.add_argument("--restart", action="store_true", help="remove the training that is in the folder first")
+    _add_keep(train)
     train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.set_defaults(command=_train)
 
@@ -243,6 +240,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_keep(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--keep",
+        metavar="WHICH",
+        help="whose epochs' weights stay: all, best, or how many of the last (default: all); the same as -p keep",
+    )
+
+
 def _add_data_options(command: argparse.ArgumentParser) -> None:
     """What data, and the parameters of the notebooks: alike for all that work as the series does."""
     command.add_argument(
@@ -276,12 +281,12 @@ def _add_data_options(command: argparse.ArgumentParser) -> None:
 
 
 def _data_parameters(options: argparse.Namespace) -> dict[str, str]:
-    """What `_add_data_options` was given, as parameters of the notebooks."""
+    """What `_add_data_options` and `_add_keep` were given, as parameters of the notebooks."""
     pairs = [text.partition("=") for text in options.parameters]
     for name, equals, _ in pairs:
         if not (name and equals):
             raise ValueError(f"-p takes NAME=VALUE, not {name!r}")
-    own = {name: value for name in OF_OWN_FILES if (value := getattr(options, name)) is not None}
+    own = {name: value for name in (*OF_OWN_FILES, "keep") if (value := getattr(options, name, None)) is not None}
     return own | {name: value for name, _, value in pairs}
 
 
@@ -295,8 +300,6 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     given = _data_parameters(options)
-    if options.keep:
-        given = {"keep": options.keep} | given
     if options.like and not options.out:
         raise ValueError("--like needs --out, a folder for the new run")
     print("saerec run: the data and the notebooks are looked at", file=sys.stderr, flush=True)  # which takes seconds

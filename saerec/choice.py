@@ -11,7 +11,7 @@ from saerec.batches import Cells, cells_of, reads_observed_cells
 from saerec.distributed import choose_device
 from saerec.model import SAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
-from saerec.training import epoch_seed, optimizer_and_schedule, threads_for
+from saerec.training import DivergedError, epoch_seed, optimizer_and_schedule, threads_for
 
 LARGEST_STEP = 2**27  # chances, of all users of a step, if it is not larger for its 64 users: about 2 GB
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
@@ -67,7 +67,13 @@ class ChoiceModel:
         self.device = device
 
     def fit(self, ratings: RatingMatrix) -> "ChoiceModel":
-        """Fit to which entries of `ratings` are observed; their values do not matter."""
+        """Fit to which entries of `ratings` are observed; their values do not matter.
+
+        Raises
+        ------
+        DivergedError
+            The likelihood is no number any more.
+        """
         self.ratings = ratings
         rows = np.flatnonzero(ratings.user_counts)
         with torch.random.fork_rng():
@@ -89,8 +95,14 @@ class ChoiceModel:
                     for start in range(0, len(order), batch_size):
                         cells = self._cells(order[start : start + batch_size])
                         log_chance = torch.log_softmax(self._output(model, cells, self.input_dropout), dim=1)
+                        loss = -log_chance[cells.rows, cells.cols].mean()
+                        if not loss.isfinite():
+                            raise DivergedError(
+                                f"the choice model diverged in epoch {epoch}, batch {start // batch_size + 1}: "
+                                f"try a lower lr than {self.lr:g}"
+                            )
                         optimizer.zero_grad()
-                        (-log_chance[cells.rows, cells.cols].mean()).backward()
+                        loss.backward()
                         optimizer.step()
                         scheduler.step()
         store_by_row(model)

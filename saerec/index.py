@@ -25,7 +25,7 @@ def write_index(folder: Path) -> Path:
                 "settings": _with_what(folder, work) + (f"; took {seconds} s" if seconds is not None else ""),
             }
         )
-    scores, lists = runs.errors_of(folder, record), runs.table_of(folder, record, "list_scores.csv")
+    scores, lists = runs.table_of(folder, record, runs.SCORES), runs.table_of(folder, record, "list_scores.csv")
     picture = folder / "scores.png"
     exports.write_index(
         folder / runs.INDEX_PAGE,

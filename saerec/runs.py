@@ -68,6 +68,7 @@ READS = {
 CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
+SCORES = "scores.csv"
 INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
 # What the latter is made of, after the notebooks, and every list:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
@@ -90,6 +91,7 @@ def run_folder(dataset: str, out: str = "") -> Path:
 
 
 def folder_of(dataset: str, out: str) -> Path:
+    """As `run_folder`, but the folder need not be there, or free."""
     return Path(out) if out else RUNS / re.sub(r"\.zip$|" + TABLE.pattern, "", Path(dataset).resolve().name)
 
 
@@ -130,6 +132,13 @@ def to_recommend(folder: Path) -> list[Path]:
 
 
 def record_of(folder: Path) -> dict:
+    """The record of a run; of a folder without one, an empty record.
+
+    Raises
+    ------
+    ValueError
+        It is damaged.
+    """
     return read_record(folder) if Path(folder, RECORD).exists() else new_record()
 
 
@@ -168,11 +177,7 @@ def errors(folder: Path) -> pd.DataFrame | None:
 
     None if there are none, if the notebook that writes them is not done, or if they are not as it wrote them.
     """
-    return errors_of(folder, record_of(folder))
-
-
-def errors_of(folder: Path, record: dict) -> pd.DataFrame | None:
-    return table_of(folder, record, "scores.csv")
+    return table_of(folder, record_of(folder), SCORES)
 
 
 def table_of(folder: Path, record: dict, name: str) -> pd.DataFrame | None:

@@ -67,7 +67,7 @@ def write_page(folder: Path, out: str | os.PathLike = "", *, n_users: int = 1000
 def _write_recommender(folder: Path, path: Path, n_users: int = 1000) -> Path:
     model, movies, ratings = runs.to_recommend(folder)
     record = runs.record_of(folder)
-    scores = runs.errors_of(folder, record)
+    scores = runs.table_of(folder, record, runs.SCORES)
     rmse = {} if scores is None else scores.set_index("model")["rmse"].to_dict()
     dataset = record["parameters"].get("dataset", "")
     movielens = Path(dataset).name.startswith("ml-") and not TABLE.search(dataset)
@@ -388,7 +388,7 @@ def _copies(notebook: Path, folder: Path) -> list[Path]:
 def _write_pages(folder: Path, record: dict) -> Path:
     """The index of a run and, of a whole model, the page that recommends; checksums of both in the record."""
     record.pop("results", None)
-    scores = runs.errors_of(folder, record)
+    scores = runs.table_of(folder, record, runs.SCORES)
     if scores is not None:
         record["results"] = scores.to_dict("records")
     write_record(folder, record)

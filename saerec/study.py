@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -107,7 +108,7 @@ def train(
     DataError, ValueError, OSError
         As of loading and of `Recommender.fit`.
     """
-    out = Path(out)
+    out, start = Path(out), time.perf_counter()
     with one_writer(out) if distributed.rank() == 0 else nullcontext():
         if distributed.rank() == 0:
             _check_folder(out, fresh=not (resume or restart))
@@ -138,6 +139,7 @@ def train(
         write_table(out / "history.csv", recommender.history.drop(columns="seconds"), index=False)
         write_table(out / "scores.csv", scores)
         record["notebooks"][TRAINING] |= {"writes": checksums(out, WRITES), "folders": ["checkpoints"]}
+        record["seconds"][TRAINING] = round(time.perf_counter() - start, 1)
         write_record(out, record | {"results": pd.read_csv(out / "scores.csv").to_dict("records")})
         return scores
 

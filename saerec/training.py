@@ -139,7 +139,8 @@ def fit(
     ValueError
         A setting out of range, matrices that do not match, or a checkpoint of other settings or data.
     DivergedError
-        An error that is no number, or beyond all reason. Checkpoints of the epochs before remain.
+        An error that is no number, or beyond all reason. Checkpoints of the epochs before remain, and `model` has the
+        weights of the best of these, as it has after Ctrl-C.
     BusyFolderError, NoSpaceError
         Somebody else trains in `checkpoint_dir`; the disk has no room for its files.
 
@@ -209,7 +210,7 @@ def fit(
             for epoch in range(done + 1, last_epoch + 1):
                 if patience and best and epoch - 1 - best[0] >= patience:
                     break
-                with _saying_what_is_kept(epoch, checkpoints):
+                with _saying_what_is_kept(epoch, checkpoints, model, best):
                     start = time.perf_counter()
                     with torch.random.fork_rng():
                         # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same.
@@ -253,12 +254,21 @@ def fit(
 
 
 @contextmanager
-def _saying_what_is_kept(epoch: int, checkpoints: Checkpoints | None) -> Iterator[None]:
-    """Of a training that is interrupted, diverges or cannot write, say in what epoch and what is left of it."""
+def _saying_what_is_kept(
+    epoch: int, checkpoints: Checkpoints | None, model: nn.Module, best: tuple[int, dict] | None
+) -> Iterator[None]:
+    """Of a training that is interrupted, diverges or cannot write, say in what epoch and what is left of it.
+
+    The model then holds the weights of the best epoch so far, if one is finished.
+    """
     try:
         yield
     except (KeyboardInterrupt, DivergedError, OSError) as error:
         kept = "nothing is kept, for there is no checkpoint_dir"
+        if best is not None:
+            model.load_state_dict(best[1])
+            store_by_row(model)
+            kept = f"the model has the weights of epoch {best[0]}"
         if checkpoints is not None:
             kept = f"the epochs before are in {checkpoints.directory}" if epoch > 1 else "no epoch is finished"
             if epoch > 1 and not isinstance(error, DivergedError):  # which the same settings would bring about again

@@ -83,6 +83,11 @@ def test_the_values_of_ratings_do_not_matter_but_the_seed_does(circles):
     assert not np.array_equal(one.log_chances(rows), other.log_chances(rows))
 
 
+def test_a_likelihood_that_is_no_number_stops_it(circles):
+    with pytest.raises(saerec.DivergedError, match=r"diverged in epoch 3, batch \d+: try a lower lr than 1e\+30"):
+        saerec.ChoiceModel(lr=1e30, n_epochs=3).fit(RatingMatrix.from_frame(circles))
+
+
 def test_the_global_generator_is_left_alone(circles):
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -214,12 +214,12 @@ def test_what_training_alone_leaves_recommends(tmp_path, capsys):
 def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypatch):
     folder = shop.with_name("trained")
     arguments = ["train", "--dataset", str(shop), "--out", str(folder), "--user", "who", "--item", "what"]
-    arguments += ["--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4", "--quiet"]
+    arguments += ["--rating", "stars", "-p", "n_epochs=1", "-p", "hidden_dims=4", "--quiet", "--keep", "best"]
     assert main(arguments) == 0
     record = read_record(folder)
-    assert record["parameters"]["seed"] == 0 and record["parameters"]["n_epochs"] == 1
+    assert record["parameters"]["seed"] == 0 and record["parameters"]["keep"] == "best"
     assert record["data"]["ratings"] == 300 and "torch" in record["versions"]
-    assert record["results"][-1]["model"] == "saerec"
+    assert record["results"][-1]["model"] == "saerec" and record["seconds"]["train"] > 0
     assert main(["page", "--run", str(folder)]) == main(["verify", str(folder)]) == 0
     told = capsys.readouterr().out
     assert "holds  train: 6 files as they were written" in told and told.count("holds  ") == 5

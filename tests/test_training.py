@@ -777,6 +777,28 @@ class TestWhatGoesWrong:
         kept = load_file(tmp_path / "epoch_0003.safetensors")
         assert_same_weights(kept, expected.state_dict())
 
+    @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_without_a_folder_the_model_has_the_best_epoch_so_far(self, case, monkeypatch, error, sparse):
+        expected, _ = case.fit(valid=None, stop_after=3, sparse=sparse)
+        step, epochs = saerec.training._train_epoch, iter(range(1, 7))
+
+        def spoiled(loss, *rest):
+            step(loss, *rest)
+            if next(epochs) == 4:
+                if error:
+                    raise error
+                loss.model.output.bias.data[:] = torch.nan
+
+        model = new_model(case.train.n_items)
+        monkeypatch.setattr(saerec.training, "_train_epoch", spoiled)
+        with pytest.raises(
+            error or DivergedError, match=r"stopped in epoch 4.*; the model has the weights of epoch 3$"
+        ):
+            case.fit(model, valid=None, sparse=sparse)
+        assert_same_weights(model.state_dict(), expected.state_dict())
+        assert all(parameter.is_contiguous() for parameter in model.parameters())
+
     def test_an_epoch_whose_errors_nobody_measures_is_not_kept_if_it_diverged(self, case, tmp_path, monkeypatch):
         step = saerec.training._train_epoch
 

@@ -4,6 +4,7 @@ Every row is the default with one thing changed, trained from several initial we
 are not looked at. Prints a Markdown table; on two cores it takes about half an hour::
 
     python tests/benchmarks/tried.py
+    python tests/benchmarks/tried.py --dataset data/ml-1m
     python tests/benchmarks/tried.py --seeds 1 --only "no genres and years" "two layers, 500 and 200"
 """
 
@@ -44,9 +45,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dataset", default="ml-latest-small", help="another MovieLens release, or a folder of one")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help="these beside the default")
     options = parser.parse_args()
-    data = saerec.load_movielens()
+    data = saerec.load_movielens(options.dataset)
     train, valid, _ = saerec.split_ratings(saerec.top_users_and_items(data.ratings))
     chosen = {name: change for name, change in ROWS.items() if name in (options.only or ROWS) or not change}
     tabulate(train, valid, saerec.movie_features(data.movies), chosen, options.seeds)

@@ -1,7 +1,8 @@
 """Networks and losses from the literature that did not pay: validation errors on MovieLens latest-small.
 
-Every row has the default's input, settings and seeds, but for what it says; the first row is the default, trained like
-them. The test ratings are not looked at. Prints a Markdown table; on two cores it takes about six minutes::
+Every row has the default's input, settings and seeds, but for what it says, and the rows of two encoders have theirs;
+the first row is the default, trained like them. The test ratings are not looked at. Prints a Markdown table; on two
+cores it takes about twenty minutes::
 
     python tests/benchmarks/variants.py
 """
@@ -153,7 +154,7 @@ class SomeItems(TwoSidedRatings):
 
 
 def both(data: Data, seed: int, n_epochs: int, kind: type[TwoSidedRatings] = TwoSidedRatings) -> float:
-    """The layout with two encoders and its settings in `saerec.recommender`."""
+    """The layout with two encoders and its settings in `saerec.layouts`."""
     settings = dict(BOTH)
     (n_units,), n_items = settings.pop("hidden_dims"), data.train.n_users
     n_epochs = round(settings.pop("n_epochs") * n_epochs / N_EPOCHS)
@@ -167,8 +168,27 @@ def both(data: Data, seed: int, n_epochs: int, kind: type[TwoSidedRatings] = Two
 
 
 def both_by_blocks(data: Data, seed: int, n_epochs: int) -> float:
-    """The same, a block of items a step."""
-    return both(data, seed, n_epochs, SomeItems)
+    """The same, a block of items a step, and so many more epochs that every cell is learnt from as often."""
+    return both(data, seed, round(n_epochs / SHARE), SomeItems)
+
+
+class Tied(nn.Module):
+    """The weights of another layer, transposed, but for those of features; instead of those given."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(n_out, n_in), whatever `weight`."""
+        return self.layer.weight[:, : len(weight)].T
+
+
+def tied(data: Data, seed: int, n_epochs: int) -> float:
+    """What a rating adds to a unit, that unit adds to the rating."""
+    model = network(data, seed)
+    nn.utils.parametrize.register_parametrization(model.output, "weight", Tied(model.hidden[0]))
+    return fit(model, data, seed, n_epochs)
 
 
 def uncorrected(data: Data, seed: int, n_epochs: int) -> float:
@@ -257,6 +277,7 @@ VARIANTS = {
     "output not corrected by the leave-one-out error": uncorrected,
     "a local kernel in the first layer, as in GLocal-K": with_kernel,
     f"output weights of rank {RANK}": of_low_rank,
+    "output weights tied to those of the first layer": tied,
     "two encoders": both,
     f"two encoders, {SHARE:.0%} of the items a step": both_by_blocks,
     f"weights averaged over the last {N_AVERAGED} epochs": averaged,
