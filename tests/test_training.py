@@ -328,6 +328,21 @@ class TestSparse:
         for name, weights in dense.state_dict().items():
             torch.testing.assert_close(sparse.state_dict()[name], weights, rtol=1e-3, atol=1e-4)
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"mask_weight": 0.0},
+            {"input_dropout": 0.0},
+            {"baseline": None},
+            {"patience": 1},
+            {"valid": None, "stop_after": 4, "last_alone": True},
+        ],
+        ids=lambda options: " ".join(options),
+    )
+    def test_with_any_other_option_too(self, case, options):
+        histories = [case.fit(sparse=sparse, **options)[1].drop(columns="seconds") for sparse in (False, True)]
+        np.testing.assert_allclose(*histories, atol=1e-5)
+
     def test_two_encoders_too(self, case):
         features = np.random.default_rng(0).random((case.train.n_items, 2), dtype=np.float32)
         histories = []
