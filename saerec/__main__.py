@@ -5,8 +5,10 @@ a web page of it, ``saerec verify`` tells whether it holds."""
 import argparse
 import os
 import shlex
+import signal
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status: 0, 1 if something failed, 2 if the command made no sense."""
     options = _parser().parse_args(arguments)
     try:
-        status = options.command(options) or 0
+        with _ended_as_by_ctrl_c():
+            status = options.command(options) or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever reads this has read enough; what is left to say goes nowhere
@@ -130,6 +133,19 @@ def main(arguments: list[str] | None = None) -> int:
         message = error.args[0] if type(error) is KeyError else error
         print(f"saerec: {message}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Within, who is asked to end (SIGTERM: a batch system, `timeout`) does so as after Ctrl-C."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield  # torchrun ends its processes while they wait for each other
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,8 +187,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NOTEBOOK",
-        help="execute this notebook alone, on an earlier run, with the parameters it had there: its name, or how that "
-        "begins; repeatable",
+        help="execute this notebook alone, finished or not, on an earlier run, with the parameters it had there: its "
+        "name, or how that begins; repeatable",
     )
     run.add_argument("--restart", action="store_true", help="remove an earlier run in the same folder first")
     run.add_argument(

@@ -23,12 +23,19 @@ class LostProcessError(ConnectionError):
 
 
 def choose_device(device: str) -> str:
-    """The device of that name; of "auto" CUDA, otherwise Apple's MPS, otherwise the CPU: the first that torch finds."""
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """The device of that name; of "auto" CUDA, otherwise Apple's MPS, otherwise the CPU: the first that torch finds.
+
+    Raises
+    ------
+    ValueError
+        torch does not find that of this name.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there.get(device.partition(":")[0], True):
+        raise ValueError(f"torch finds no {device} here: take device='cpu', or 'auto' for the best there is")
+    return device
 
 
 @contextmanager

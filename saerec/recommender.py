@@ -28,6 +28,7 @@ from saerec.ratings import RatingMatrix
 from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
+    IdTypeError,
     UnknownIdError,
     check_columns,
     check_fitted,
@@ -35,6 +36,7 @@ from saerec.validation import (
     check_learnable,
     check_list_length,
     check_ratings,
+    kind_of_ids,
 )
 
 FILE = "recommender.safetensors"  # what `save` writes
@@ -207,8 +209,11 @@ class Recommender:
         if timed:
             train, valid = (part.assign(timestamp=seconds_of(part["timestamp"])) for part in (train, valid))
         columns = [*RATING_COLUMNS, *(["timestamp"] if timed else [])]
-        every = train if valid is None else pd.concat([train[columns], valid[columns]])
-        seen = RatingMatrix.from_frame(every)
+
+        def every() -> pd.DataFrame:  # made twice, for it takes more memory than all matrices
+            return train if valid is None else pd.concat([train[columns], valid[columns]])
+
+        seen = RatingMatrix.from_frame(every())
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
@@ -229,7 +234,7 @@ class Recommender:
         self.drift = self._chosen_drift(train, valid) if timed else None
         if self.refit and valid is not None:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
-            self.refit_on(every, checkpoint_dir=folder, resume=resume, progress=progress)
+            self.refit_on(every(), checkpoint_dir=folder, resume=resume, progress=progress)
         return self
 
     def _check_space(
@@ -299,8 +304,8 @@ class Recommender:
 
     def _drift(self, ratings: pd.DataFrame, times: np.ndarray, **options) -> UserDrift:
         """Of the ratings that `self.ratings` was made of, given at these times."""
-        rows, cols = self.ratings.positions(ratings["user_id"], ratings["item_id"])
-        return UserDrift(**options).fit(self.ratings, times[np.lexsort((cols, rows))], self.baseline)
+        order = np.lexsort(self.ratings.positions(ratings["user_id"], ratings["item_id"])[::-1])
+        return UserDrift(**options).fit(self.ratings, times[order], self.baseline)
 
     def _chosen_drift(self, train: pd.DataFrame, valid: pd.DataFrame) -> UserDrift | None:
         """With the shrinkage that suits `valid`, or None if none does; timestamps in seconds."""
@@ -886,7 +891,11 @@ def _warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int
 def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:
     if movies is None:
         return frame
+    check_columns(["item_id"], movies.columns, "movies")
     movies = movies.drop_duplicates("item_id")
+    kinds = [kind_of_ids(pd.Index(each["item_id"])) for each in (movies, frame)]
+    if len(movies) and len(frame) and kinds[0] != kinds[1]:
+        raise IdTypeError(f"the item_ids of movies are of type {kinds[0]}, those of the data {kinds[1]}: convert them")
     frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one", suffixes=("", "_of_movie"))
     if "because_item_id" in frame and "title" in movies:
         frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])

@@ -264,7 +264,7 @@ def _check_record(folder: Path, record: dict) -> tuple[bool, str]:
     told = "as it was written" if "sha256" in record else "of an earlier saerec, without a checksum"
     if "results" not in record:
         return True, told
-    scores = pd.read_csv(folder / "scores.csv").to_dict("records")
+    scores = _read_scores(folder / "scores.csv").to_dict("records")
     if json.dumps(scores) != json.dumps(record["results"]):  # where nan is like nan
         return False, "its results are not those of scores.csv"
     return True, f"{told}, its results those of scores.csv"
@@ -294,7 +294,7 @@ def _check_model(folder: Path) -> tuple[bool, str]:
         now["told_when.csv"] = pd.DataFrame({"saerec, told when": model.evaluate(test, told_when=True)}).T
     told = ", ".join(f"{name} {error:.4f}" for name, error in now["scores.csv"].loc["saerec"].items())
     for file, computed in now.items():
-        table = pd.read_csv(folder / file, index_col="model")
+        table = _read_scores(folder / file, index_col="model")
         then = table.reindex(index=computed.index, columns=computed.columns).apply(pd.to_numeric, errors="coerce")
         wrong = ~np.isclose(computed, then, rtol=0, atol=TOLERANCE)  # nan, which is like nothing, where there is none
         for row, col in zip(*wrong[::-1].nonzero()):  # of saerec first
@@ -304,10 +304,17 @@ def _check_model(folder: Path) -> tuple[bool, str]:
                 f"{told}; in {file}: {name} {then.loc[of, name]:.4f} of {of}, not {computed.loc[of, name]:.4f}",
             )
     known = [*now["scores.csv"].index]
-    more = [name for name in pd.read_csv(folder / "scores.csv")["model"] if name not in known]
+    more = [name for name in _read_scores(folder / "scores.csv")["model"] if name not in known]
     return not more, told + (
         f"; scores.csv tells of {more[0]}, which is none of the run's" if more else ", as in scores.csv"
     )
+
+
+def _read_scores(path: Path, **options) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, **options)
+    except ValueError as error:  # pandas names no file
+        raise ValueError(f"{path.name} is no table: {error}") from error
 
 
 def scores_of(model: recommender.Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:

@@ -107,6 +107,8 @@ def artefact(folder: Path, name: str) -> Path:
     if not path.exists():
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"there is no run in {folder}: no such folder; saerec run makes one")
+        if TRAINING in record_of(Path(folder))["notebooks"]:
+            raise FileNotFoundError(f"{path} is missing: saerec train writes it, and with --resume once more")
         raise FileNotFoundError(f"{path} is missing: the notebook {ARTEFACTS[name][0]} writes it, run that first")
     return path
 

@@ -179,6 +179,10 @@ def fit(
     kind = TwoSidedRatings if isinstance(model, TwoEncoderSAE) else RatingRows
     data = kind(train, baseline, mask_weight=mask_weight, features=features, sparse=sparse, device=device)
     rows = np.flatnonzero(train.user_counts)
+    n_features = 0 if features is None else features.shape[1]
+    reads = [train.n_items, train.n_users + n_features] if kind is TwoSidedRatings else [train.n_items + n_features]
+    if (wide := [layer.in_features for layer in model.first_layers]) != reads:
+        raise ValueError(f"the model reads {wide} numbers, not {reads}, the items (or users) and features of train")
     model.to(device)
     if data.sparse:
         store_by_column(model)

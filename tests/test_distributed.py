@@ -136,7 +136,13 @@ def test_the_device_is_the_first_that_is_there(monkeypatch, has, expected):
     monkeypatch.setattr("torch.cuda.is_available", lambda: has[0])
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: has[1])
     assert choose_device("auto") == expected
-    assert choose_device("cpu") == "cpu" and choose_device("cuda:1") == "cuda:1"
+    assert choose_device("cpu") == "cpu"
+    for name, there in zip(("cuda", "mps", "cuda:1"), (*has, has[0])):
+        if there:
+            assert choose_device(name) == name
+        else:
+            with pytest.raises(ValueError, match=f"torch finds no {name} here: take device='cpu'"):
+                choose_device(name)
 
 
 def lose_another(rank, port, results):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import selection, series, study
+from saerec import runs, selection, series, study
 from saerec.__main__ import _told, main
+from saerec.files import remove
 from saerec.recommender import FILE
 from saerec.record import new_record, read_record, write_record
 
@@ -226,6 +228,9 @@ def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypat
 
     (folder / "scores.csv").write_text("model,rmse\nsaerec,0.1\n")
     assert main(["verify", str(folder)]) == 1
+    (folder / "scores.csv").write_text("")
+    assert main(["verify", str(folder)]) == 1
+    assert capsys.readouterr().out.count("scores.csv is no table: No columns to parse from file") == 2
     (folder / "model" / "more").touch()
     assert main(["recommend", "--run", str(folder), "--user", "1"]) == 1
     assert f"{folder / 'model'} is not as train wrote it; run that again first" in capsys.readouterr().err
@@ -247,6 +252,11 @@ def test_training_alone_leaves_a_record_that_is_verified(shop, capsys, monkeypat
     assert f"the training in {folder} is not finished: saerec train --resume goes on" in capsys.readouterr().err
     assert main(["verify", str(folder)]) == 1 and "not yet  train: not finished" in capsys.readouterr().out
     assert main(arguments) == 1 and "holds an earlier training" in capsys.readouterr().err
+    remove(folder / "model")
+    with pytest.raises(
+        FileNotFoundError, match="model is missing: saerec train writes it, and with --resume once more"
+    ):
+        runs.artefact(folder, "model")
     assert main([*arguments, "--resume"]) == main(["verify", str(folder)]) == 0
 
 
@@ -338,12 +348,12 @@ def test_what_another_run_did_once_more(monkeypatch, capsys):
     assert "--like needs --out" in output[-1]
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(series, "run", interrupted)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, number):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(series, "run", lambda *_, **__: signal.raise_signal(number))
     assert main(["run"]) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
     assert "saerec run goes on from there, without --restart" in capsys.readouterr().err
 
 

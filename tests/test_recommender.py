@@ -14,6 +14,7 @@ from saerec.checkpoints import Checkpoints
 from saerec.files import NoSpaceError
 from saerec.intervals import describe
 from saerec.recommender import FILE
+from saerec.validation import IdTypeError, MissingColumnError
 
 QUICK = {
     "hidden_dims": (12,),
@@ -550,6 +551,12 @@ class TestMovies:
             ]
         assert recommended.loc[recommended["item_id"] == 85, "title"].isna().all()
         assert (recommended["item_id"] == 85).any()
+
+    def test_items_whose_ids_are_of_another_type_or_missing_are_refused(self, rec, movies):
+        with pytest.raises(MissingColumnError, match="movies: no column item_id; there are: title"):
+            rec.recommend(k=1, movies=movies[["title"]])
+        with pytest.raises(IdTypeError, match="item_ids of movies are of type string, those of the data integer"):
+            rec.recommend(k=1, movies=movies.astype({"item_id": str}))
 
     def test_without_reasons_there_is_no_title_of_them(self, rec, movies):
         recommended = rec.recommend(k=1, movies=movies, because=False)

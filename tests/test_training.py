@@ -776,6 +776,16 @@ class TestWhatGoesWrong:
         with pytest.raises(DivergedError, match=r"in epoch 1: it diverged in batch 1, .*; nothing is kept"):
             case.fit(model)
 
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_a_network_of_another_width_is_refused(self, case, sparse):
+        features = np.zeros((case.train.n_users, 2), dtype=np.float32)
+        n_items = case.train.n_items
+        for model, given in ((new_model(7), None), (new_model(n_items), features), (new_model(n_items - 1), features)):
+            with pytest.raises(ValueError, match=r"the model reads \[\d+\] numbers, not \[\d+\]"):
+                case.fit(model, features=given, sparse=sparse)
+        with pytest.raises(ValueError, match=rf"not \[{n_items}, {case.train.n_users}\]"):
+            case.fit(TwoEncoderSAE(case.train.n_users + 1, n_items, 4), sparse=sparse)
+
     def test_the_last_good_epoch_is_kept(self, case, tmp_path, monkeypatch):
         expected, _ = case.fit(valid=None, stop_after=3)
         step = saerec.training._train_epoch
