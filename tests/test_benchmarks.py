@@ -44,7 +44,9 @@ def test_training(tmp_path):
     benchmark = runpy.run_path(str(BENCHMARKS / "training.py"))
     ratings = make_ratings(300, 600, 10_000, seed=0)
     table = pd.DataFrame([benchmark["measure"](row, ratings) for row in benchmark["ROWS"]])
-    assert table["what"].tolist() == list(benchmark["ROWS"]) and (table["seconds"] > 0).all()
+    of_differences = table["what"].str.startswith(("steps alone", "epoch of the choice model"))  # of times; may be < 0
+    assert table["what"].tolist() == list(benchmark["ROWS"]) and (table["seconds"][~of_differences] > 0).all()
+    table["seconds"] = table["seconds"].where(~of_differences, table["seconds"].abs())
     lines = [benchmark["told"](row) for row in table.to_dict("records")]
     for line, name in zip(lines, benchmark["ROWS"]):
         assert line.startswith(f"  {name}") and (" of peak" in line) == ("steps alone" in name)

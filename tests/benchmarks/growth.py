@@ -128,7 +128,7 @@ def measure(folder: Path) -> dict[str, float]:
 def memory(name: str) -> float:
     """A line of /proc/self/status (Linux only), GB. What getrusage calls the peak may be that of who started this."""
     status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1e6 for line in status if line.startswith(f"{name}:"))
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith(f"{name}:"))
 
 
 def measure_mapped(folder: Path) -> dict[str, float]:

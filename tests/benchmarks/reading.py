@@ -66,7 +66,7 @@ def measure(row: str, folder: Path) -> None:
         matrix = saerec.RatingMatrix.from_frame(ratings)
         result = f"{matrix}, {read:.1f} s of them reading"
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     print(f"{row:15} {seconds:6.1f} s   peak {peak:5.2f} GB   {result}")
 
 

@@ -77,7 +77,7 @@ def measure(name: str, ratings: pd.DataFrame) -> dict:
     """One row of the table; the share of peak is missing where it is not measured."""
     seconds = ROWS[name][1](ratings)
     seconds, share = seconds if isinstance(seconds, tuple) else (seconds, np.nan)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     return {"what": name, "seconds": seconds, "peak_gb": peak, "share_of_peak": share}
 
 
