@@ -348,10 +348,15 @@ def test_what_another_run_did_once_more(monkeypatch, capsys):
     assert "--like needs --out" in output[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, number):
+@pytest.mark.parametrize("asked", ["by Ctrl-C", "to end"])
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, asked):
+    def interrupted(*_, **__):
+        if asked == "to end":
+            signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt  # SIGINT itself is ignored by whom a shell has started in the background
+
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(series, "run", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr(series, "run", interrupted)
     assert main(["run"]) == 130
     assert signal.getsignal(signal.SIGTERM) == before
     assert "saerec run goes on from there, without --restart" in capsys.readouterr().err
