@@ -58,7 +58,7 @@ class Cells:
 
 
 class Picked(torch.autograd.Function):
-    """``values[places]``, no place twice: so gradients are written there, in a third of the time of adding them."""
+    """``values[places]``, no place twice: so gradients are written there, which is faster than adding them."""
 
     @staticmethod
     def forward(ctx, values: Tensor, places: Tensor) -> Tensor:

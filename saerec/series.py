@@ -1,4 +1,4 @@
-"""Runs the notebook series, and knows which file of a run which notebook writes. The only module that uses papermill.
+"""Runs the notebook series. The only module that uses papermill; `saerec.runs` knows what is in a run's folder.
 
 A run is a folder: the executed notebooks, an HTML page of each, and the files that the notebooks hand to one another.
 """
