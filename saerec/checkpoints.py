@@ -1,14 +1,19 @@
 """What a training leaves in a folder after every epoch, to go on from and to look at."""
 
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from saerec.files import check_space
+from saerec import distributed
+from saerec.files import check_space, one_writer
 from saerec.storage import DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
 
 N_STATES = 2  # should the last be damaged, there is the one before
@@ -41,6 +46,14 @@ def size_of(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
+def crc_of(*arrays: np.ndarray) -> int:
+    """A checksum of arrays, to know other data by."""
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)  # without a copy
+    return checksum
+
+
 class Checkpoints:
     """The folder of a training.
 
@@ -63,6 +76,34 @@ class Checkpoints:
         self.settings = settings
         self.keep = check_keep(keep)
         directory.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def held(
+        self, n_epochs: int, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR, *, resume: bool
+    ) -> Iterator[tuple[int, list[dict], tuple[int, dict[str, Tensor]] | None]]:
+        """The folder, held to train that many epochs in; what `resume` returns, or of a training that begins nothing.
+
+        Among several processes the first holds it.
+
+        Raises
+        ------
+        ValueError
+            There are more epochs in it than that; and as of `resume`.
+        BusyFolderError, NoSpaceError
+        """
+        writes = distributed.rank() == 0
+        with one_writer(self.directory, alone=True) if writes else nullcontext():
+            done, history, best = 0, [], None
+            if resume:
+                done, history, best = self.resume(model, optimizer, scheduler)
+                if done > n_epochs:
+                    raise ValueError(f"cannot resume from {self.directory}: it is at epoch {done}, past {n_epochs}")
+                distributed.wait_for_all()  # to have read
+            if writes:
+                self.check_space(model, n_epochs - done, fresh=not resume)
+                if not resume:
+                    self.clear()
+            yield done, history, best
 
     def clear(self) -> None:
         """Remove what another training left."""
@@ -93,7 +134,7 @@ class Checkpoints:
         weights: dict[str, Tensor] | None,
         best: tuple[int, dict[str, Tensor]] | None,
     ) -> None:
-        """Write the files of an epoch, then remove those that `keep` does not keep.
+        """Write the files of an epoch, then remove those that `keep` does not keep; of several processes the first.
 
         Parameters
         ----------
@@ -105,6 +146,8 @@ class Checkpoints:
         best : (int, dict of Tensor), optional
             The best epoch so far, and its weights.
         """
+        if distributed.rank() > 0:
+            return
         if weights is not None:
             write_tensors(self._file("epoch", epoch), "weights", weights, {"epoch": epoch})
         tensors = {f"model.{name}": _stored(parameter) for name, parameter in model.named_parameters()}
@@ -152,7 +195,7 @@ class Checkpoints:
                 raise
             except DamagedFileError as error:
                 rest = "training begins anew" if path == paths[0] else "going on from what was saved before it"
-                warnings.warn(f"{error}; {rest}", stacklevel=3)
+                warnings.warn(f"{error}; {rest}", stacklevel=5)  # whoever called `fit`
                 continue
             return self._restore(tensors, description, model, optimizer, scheduler)
         for path in paths:

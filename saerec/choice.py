@@ -3,15 +3,24 @@
 Predicted stars answer "how much would they like it if they saw it". A list also needs "would they": this is that.
 """
 
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
 
+from saerec import distributed
 from saerec.batches import Cells, cells_of, reads_observed_cells
+from saerec.checkpoints import Checkpoints, crc_of
 from saerec.distributed import choose_device
 from saerec.model import SAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
-from saerec.training import DivergedError, epoch_seed, optimizer_and_schedule, threads_for
+from saerec.training import DivergedError, epoch_seed, optimizer_and_schedule, saying_what_is_kept, threads_for
 
 LARGEST_STEP = 2**27  # chances, of all users of a step, if it is not larger for its 64 users: about 2 GB
 INPUT_LENGTH = 3.0  # of the vector of rated items, however many there are
@@ -66,48 +75,88 @@ class ChoiceModel:
         self.seed = seed
         self.device = device
 
-    def fit(self, ratings: RatingMatrix) -> "ChoiceModel":
+    def fit(
+        self,
+        ratings: RatingMatrix,
+        *,
+        checkpoint_dir: str | os.PathLike | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> "ChoiceModel":
         """Fit to which entries of `ratings` are observed; their values do not matter.
+
+        Parameters
+        ----------
+        ratings : RatingMatrix of shape (U, I)
+        checkpoint_dir, resume, progress
+            See `saerec.training.fit`; of the epochs before the last no weights are kept.
 
         Raises
         ------
         DivergedError
             The likelihood is no number any more.
+        ValueError, BusyFolderError, NoSpaceError
+            As of `saerec.training.fit`.
         """
         self.ratings = ratings
         rows = np.flatnonzero(ratings.user_counts)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = self.new_model(ratings.n_items)
-            with torch.no_grad():  # training starts at the items' popularity
-                model.output.bias.copy_(torch.from_numpy(np.log1p(ratings.item_counts)))
-            model.to(choose_device(self.device))
-            if self._reads_observed_cells():
-                store_by_column(model)
-            batch_size = self.batch_size or max(64, min(len(rows) // 100, LARGEST_STEP // ratings.n_items))
-            n_steps = self.n_epochs * -(-len(rows) // batch_size)
-            optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
-            model.train()
-            with threads_for(model, batch_size):
-                for epoch in range(1, self.n_epochs + 1):
-                    torch.manual_seed(epoch_seed(self.seed, epoch))
-                    order = rows[torch.randperm(len(rows)).numpy()]
-                    for start in range(0, len(order), batch_size):
-                        cells = self._cells(order[start : start + batch_size])
-                        log_chance = torch.log_softmax(self._output(model, cells, self.input_dropout), dim=1)
-                        loss = -log_chance[cells.rows, cells.cols].mean()
-                        if not loss.isfinite():
-                            raise DivergedError(
-                                f"the choice model diverged in epoch {epoch}, batch {start // batch_size + 1}: "
-                                f"try a lower lr than {self.lr:g}"
-                            )
-                        optimizer.zero_grad()
-                        loss.backward()
-                        optimizer.step()
-                        scheduler.step()
+        with torch.no_grad():  # training starts at the items' popularity
+            model.output.bias.copy_(torch.from_numpy(np.log1p(ratings.item_counts)))
+        model.to(choose_device(self.device))
+        if self._reads_observed_cells():
+            store_by_column(model)
+        batch_size = self.batch_size or max(64, min(len(rows) // 100, LARGEST_STEP // ratings.n_items))
+        n_steps = self.n_epochs * -(-len(rows) // batch_size)
+        optimizer, scheduler = optimizer_and_schedule(model, self.lr, self.weight_decay, n_steps)
+        checkpoints, begun = None, nullcontext((0, [], None))
+        if checkpoint_dir is not None:
+            names = ("n_epochs", "lr", "weight_decay", "input_dropout", "seed")
+            settings = {name: getattr(self, name) for name in names} | {"batch_size": batch_size, "model": str(model)}
+            settings |= {"train": crc_of(ratings.csr.indptr, ratings.csr.indices), "last_alone": True}
+            checkpoints = Checkpoints(Path(checkpoint_dir), settings, keep="best")
+            begun = checkpoints.held(self.n_epochs, model, optimizer, scheduler, resume=resume)
+        hidden = not progress or distributed.rank() > 0
+        bar = tqdm(total=self.n_epochs, unit="epoch", desc="choice model", disable=hidden)
+        with begun as (done, _, _), bar, threads_for(model, batch_size):
+            bar.update(done)
+            for epoch in range(done + 1, self.n_epochs + 1):
+                with saying_what_is_kept(epoch, checkpoints, model, None):
+                    with torch.random.fork_rng():
+                        torch.manual_seed(epoch_seed(self.seed, epoch))
+                        self._train_epoch(model, rows, batch_size, epoch, optimizer, scheduler)
+                    if checkpoints is not None:
+                        checkpoints.save(epoch, model, optimizer, scheduler, [], None, None)
+                bar.update()
         store_by_row(model)
         self.model = model
         return self
+
+    def _train_epoch(
+        self,
+        model: SAE,
+        rows: np.ndarray,
+        batch_size: int,
+        epoch: int,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+    ) -> None:
+        model.train()
+        order = rows[torch.randperm(len(rows)).numpy()]
+        for start in range(0, len(order), batch_size):
+            cells = self._cells(order[start : start + batch_size])
+            log_chance = torch.log_softmax(self._output(model, cells, self.input_dropout), dim=1)
+            loss = -log_chance[cells.rows, cells.cols].mean()
+            if not loss.isfinite():
+                raise DivergedError(
+                    f"the choice model diverged in batch {start // batch_size + 1}: try a lower lr than {self.lr:g}"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
 
     def new_model(self, n_items: int) -> SAE:
         """The network, untrained."""

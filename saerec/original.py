@@ -4,8 +4,11 @@ A row is a user, all users are held densely, and 0 means unrated: it is what the
 set to, where nothing is observed. For training that is meant, see `training`.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +17,14 @@ from scipy import sparse
 from torch import nn
 
 from saerec.baselines import BiasBaseline
+from saerec.checkpoints import crc_of
+from saerec.files import one_writer
 from saerec.metrics import rmse, user_rmse
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
+from saerec.storage import DamagedFileError, fits, read_tensors, write_tensors
+
+SECONDS_BETWEEN = 10.0  # what is written to go on from: more often it would cost more than it saves
 
 # What the original does, why it is wrong, and what mends it. Numbered as in the ledger that the study ends with.
 DEFECTS = {
@@ -62,7 +70,9 @@ def train_original(
     weight_decay: float = 0.4,
     zero_grad: bool = False,
     batch_size: int = 1,
-    on_epoch: Callable[[nn.Module], object] | None = None,
+    on_epoch: Callable[[nn.Module], Mapping[str, float] | None] | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    resume: bool = False,
 ) -> pd.DataFrame:
     """Train `model` in place as the original study did; the history, one row per epoch.
 
@@ -83,25 +93,45 @@ def train_original(
     batch_size : int, users
         Users a step. The loss is the mean over all cells of the batch, rated or not. The order stays.
     on_epoch : callable, optional
-        Called after each epoch with `model`: to measure it, or to keep a copy of its weights.
+        Called after each epoch with `model`: to measure it, or to keep a copy of its weights. What it returns, if
+        anything, joins the epoch's row in the history.
+    checkpoint : path, optional
+        A file that gets what it takes to go on: after the last epoch, and on the way every ten seconds.
+    resume : bool
+        Go on from that file, if it is there. The result is, but for the seconds, that of a training in one go.
 
     Returns
     -------
     DataFrame
         epoch (from 1), train_user_rmse (stars; the mean over users of the RMSE of their ratings, each measured just
-        before the step that they take part in) and seconds (without `on_epoch`).
+        before the step that they take part in), seconds (without `on_epoch`), and what `on_epoch` returns.
 
     Raises
     ------
     ValueError
-        A setting out of range, or no ratings.
+        A setting out of range, no ratings, or a checkpoint of other settings, data or initial weights.
+    DamagedFileError
+        The checkpoint is not as it was written.
     """
     _check_settings(n_epochs=n_epochs, batch_size=batch_size)
     ratings, observed, counts = _users_with_ratings(train)  # written out once, not a row at every step
     optimizer = torch.optim.RMSprop(model.parameters(), lr=lr, weight_decay=weight_decay)
     optimizer.zero_grad()  # what an earlier training left behind is not part of this one
+    csr, first_weights = train.csr, (parameter.detach().numpy() for parameter in model.parameters())
+    settings = {
+        "n_epochs": n_epochs,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "zero_grad": zero_grad,
+        "batch_size": batch_size,
+        "train": crc_of(csr.indptr, csr.indices, csr.data),
+        "initial weights": crc_of(*first_weights),
+    }
     history = []
-    for epoch in range(1, n_epochs + 1):
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        history = _restored(Path(checkpoint), settings, model, optimizer)
+    written = time.perf_counter()
+    for epoch in range(len(history) + 1, n_epochs + 1):
         model.train()
         start = time.perf_counter()
         user_errors = []
@@ -117,8 +147,45 @@ def train_original(
         error = float(torch.cat(user_errors).mean())
         history.append({"epoch": epoch, "train_user_rmse": error, "seconds": seconds})
         if on_epoch is not None:
-            on_epoch(model)
+            history[-1] |= {name: float(value) for name, value in (on_epoch(model) or {}).items()}
+        if checkpoint is not None and (epoch == n_epochs or time.perf_counter() - written > SECONDS_BETWEEN):
+            description = {"settings": settings, "history": history}
+            write_tensors(Path(checkpoint), "original", _state(model, optimizer), description)
+            written = time.perf_counter()
     return pd.DataFrame(history)
+
+
+def _state(model: nn.Module, optimizer: torch.optim.RMSprop) -> dict[str, torch.Tensor]:
+    """All that the next step depends on: the weights, the optimizer's moments, and gradients that are never zeroed."""
+    state = {}
+    for name, parameter in model.named_parameters():
+        moments = optimizer.state[parameter]
+        state |= {f"model.{name}": parameter, f"gradient.{name}": parameter.grad}
+        state |= {f"square_avg.{name}": moments["square_avg"], f"step.{name}": moments["step"]}
+    return state
+
+
+def _restored(path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.RMSprop) -> list[dict]:
+    """The history so far; model and optimizer as they were left after it."""
+    tensors, description = read_tensors(path, "original")
+    given, history = description.get("settings", {}), description.get("history", [])
+    for name, value in settings.items():
+        if given.get(name) != value:
+            raise ValueError(
+                f"cannot resume from {path}: its {name} is {given.get(name)!r}, here {value!r}; give the same settings "
+                "and data, or start again without resuming"
+            )
+    expected = {}
+    for name, parameter in model.named_parameters():
+        expected |= {f"{kind}.{name}": parameter for kind in ("model", "gradient", "square_avg")}
+        expected[f"step.{name}"] = torch.zeros(())
+    if not fits(tensors, expected) or [row.get("epoch") for row in history] != [*range(1, len(history) + 1)]:
+        raise DamagedFileError(f"{path} does not hold what a training needs to go on")
+    model.load_state_dict({name: tensors[f"model.{name}"] for name, _ in model.named_parameters()})
+    for name, parameter in model.named_parameters():
+        parameter.grad = tensors[f"gradient.{name}"]
+        optimizer.state[parameter] = {kind: tensors[f"{kind}.{name}"] for kind in ("square_avg", "step")}
+    return history
 
 
 def _users_with_ratings(train: RatingMatrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -222,6 +289,8 @@ def train_seeds(
     *,
     n_seeds: int,
     baseline: BiasBaseline | None = None,
+    checkpoint_dir: str | os.PathLike | None = None,
+    resume: bool = False,
     **settings,
 ) -> tuple[pd.DataFrame, list[SAE]]:
     """Train the original's model from `n_seeds` initial weights, and measure the held-out ratings after every epoch.
@@ -234,6 +303,10 @@ def train_seeds(
         The seeds are 0, 1, … They draw the initial weights; nothing else is random.
     baseline : BiasBaseline, optional
         Fitted to `train`. The network learns deviations from it, which its predictions are added to.
+    checkpoint_dir : path, optional
+        A folder that gets a checkpoint of each seed: see `train_original`. Without `resume` those that are there go.
+    resume : bool
+        Go on with what is there.
     settings
         See `train_original`.
 
@@ -250,7 +323,9 @@ def train_seeds(
     Raises
     ------
     ValueError
-        A setting out of range, other ids than those of `train`, or the name "train".
+        A setting out of range, other ids than those of `train`, the name "train", or `resume` with other settings.
+    BusyFolderError
+        Another process trains in `checkpoint_dir`.
     """
     _check_settings(n_seeds=n_seeds)
     if "train" in held_out:
@@ -263,23 +338,29 @@ def train_seeds(
         rows, cols, ratings = train.coordinates()
         csr = sparse.csr_array((ratings - offset[rows, cols], cols, train.csr.indptr), shape=train.shape)
         learnt = RatingMatrix(csr, train.user_ids, train.item_ids)
-    histories, measured, models = [], [], []
+    histories, models = [], []
 
-    def measure(model: nn.Module) -> None:
+    def measure(model: nn.Module) -> dict[str, float]:
         output = predict_original(model, learnt)
         stds = {"user_std": output.std(axis=0).mean(), "item_std": output.std(axis=1).mean()}
         errors = _errors(held_out, offset + output)
         clipped = _errors(held_out, (offset + output).clip(*train.scale), "_clipped")
-        measured.append({"mean_output": output.mean()} | stds | errors | clipped)
+        return {"mean_output": output.mean()} | stds | errors | clipped
 
-    for seed in range(n_seeds):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            models.append(SAE(train.n_items))
-        history = train_original(learnt, models[-1], on_epoch=measure, **settings)
-        history["seconds"] = history["seconds"].expanding().mean()
-        histories.append(history.assign(seed=seed))
-    return pd.concat(histories, ignore_index=True).join(pd.DataFrame(measured)), models
+    with nullcontext() if checkpoint_dir is None else one_writer(Path(checkpoint_dir), alone=True):
+        for seed in range(n_seeds):
+            options = {}
+            if checkpoint_dir is not None:
+                options = {"checkpoint": Path(checkpoint_dir, f"state_{seed}.safetensors"), "resume": resume}
+                if not resume:
+                    options["checkpoint"].unlink(missing_ok=True)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                models.append(SAE(train.n_items))
+            history = train_original(learnt, models[-1], on_epoch=measure, **options, **settings)
+            history["seconds"] = history["seconds"].expanding().mean()
+            histories.append(history.assign(seed=seed))
+    return pd.concat(histories, ignore_index=True), models
 
 
 def _errors(held_out: Mapping[str, RatingMatrix], predicted: np.ndarray, suffix: str = "") -> dict[str, float]:

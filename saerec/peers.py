@@ -6,6 +6,7 @@ surprise, implicit and cornac are optional (``pip install saerec[peers]``) and i
 lenskit, which has an extra of its own (``pip install saerec[lenskit]``), for it wants pandas below 3.
 """
 
+import hashlib
 import itertools
 import multiprocessing
 import os
@@ -14,7 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +33,8 @@ from saerec.model import SAE
 from saerec.original import predict_original, train_original
 from saerec.ratings import RatingMatrix
 from saerec.recommender import Recommender
+from saerec.storage import DamagedFileError, read_tensors, write_tensors
+from saerec.training import best_epoch
 from saerec.validation import EmptyDataError
 
 LIBRARIES = ("surprise", "implicit", "cornac", "lenskit")
@@ -78,6 +83,7 @@ def measure(
     grid: Mapping[str, Sequence] = {},
     seed: int = 0,
     k: int = 10,
+    checkpoint_dir: str | os.PathLike | None = None,
 ) -> PeerResult:
     """Choose a peer's settings on `valid`, fit it to `train` and `valid`, predict and list: in a process of its own.
 
@@ -92,22 +98,67 @@ def measure(
     grid : mapping of setting to its values
         All combinations are tried, if there are several: the lowest RMSE on `valid` wins, of a peer that only makes
         lists the highest ndcg of their first `k` places; of equals the first.
+    checkpoint_dir : path, optional
+        A folder that gets the result. If it holds one of the same peer, ratings, pairs and settings, that is returned:
+        so who is interrupted between many peers need not measure all of them again. One that was cut off is measured
+        anew, for its seconds are part of the result.
 
     Raises
     ------
     RuntimeError
         The process died. An error inside it is raised here as it is.
     """
+    pairs = pairs[["user_id", "item_id"]]
     tried = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    ids = _matrix(train, valid)
+    path = None
+    if checkpoint_dir is not None:
+        told = "\n".join(map(_told, (peer, train, valid, pairs, tried, seed, k)))
+        path = Path(checkpoint_dir, f"state_{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors")
+        if (kept := _kept(path, ids)) is not None:
+            return kept
     # Spawned only where there is no other way: Linux counts the memory of the parent as a spawned process's peak.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context) as process:
         try:
-            return process.submit(_run, peer, train, valid, pairs[["user_id", "item_id"]], tried, seed, k).result()
+            result = process.submit(_run, peer, train, valid, pairs, tried, seed, k).result()
         except BrokenProcessPool as error:
             raise RuntimeError(f"the process of {peer} died, perhaps for want of memory") from error
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        users, items = ids.positions(result.lists["user_id"], result.lists["item_id"])
+        tensors = {"users": users, "items": items, "ranks": result.lists["rank"].to_numpy()}
+        tensors |= {} if result.predicted is None else {"predicted": result.predicted}
+        numbers = ("settings", "choose_seconds", "fit_seconds", "list_seconds", "memory")
+        description = {name: getattr(result, name) for name in numbers}
+        write_tensors(path, "peer", {name: torch.tensor(each) for name, each in tensors.items()}, description)
+    return result
+
+
+def _kept(path: Path, ids: RatingMatrix) -> PeerResult | None:
+    """What an earlier call measured, if it is there and whole."""
+    try:
+        tensors, description = read_tensors(path, "peer")
+        predicted, users, ranks, items = (
+            tensors[name].numpy() if name in tensors else None for name in ("predicted", "users", "ranks", "items")
+        )
+        lists = pd.DataFrame({"user_id": ids.user_ids[users], "rank": ranks, "item_id": ids.item_ids[items]})
+        names = [name for name in PeerResult._fields if name not in ("predicted", "lists")]
+        return PeerResult(predicted, lists, *(description[name] for name in names))
+    except (FileNotFoundError, DamagedFileError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _told(value) -> str:
+    """A peer or what it is given, in words that are others for anything else."""
+    if isinstance(value, partial):
+        return f"{_told(value.func)} with {', '.join(f'{name} {_told(each)}' for name, each in value.keywords.items())}"
+    if isinstance(value, pd.DataFrame):
+        rows = pd.util.hash_pandas_object(value).to_numpy()
+        return f"{list(value.columns)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
+    return value.__qualname__ if callable(value) else repr(value)
 
 
 def _run(peer, train, valid, pairs, tried, seed, k) -> PeerResult:
@@ -155,24 +206,22 @@ def original_study(train, valid, *, seed=0, n_epochs=100) -> Fitted:
     That with the lowest RMSE on `valid`; then it learns from both that long.
     """
 
-    def trained(ratings, n_epochs, on_epoch=None) -> SAE:
+    def trained(ratings, n_epochs, on_epoch=None) -> tuple[SAE, pd.DataFrame]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = SAE(ratings.n_items)
-        train_original(ratings, model, n_epochs=n_epochs, on_epoch=on_epoch)
-        return model
+        return model, train_original(ratings, model, n_epochs=n_epochs, on_epoch=on_epoch)
 
     if valid is not None:
-        known, errors = _matrix(train, None), []
+        known = _matrix(train, None)
 
-        def measured(model) -> None:
+        def measured(model) -> dict[str, float]:
             predicted = _fitted(known, lambda: predict_original(model, known)).predict
-            errors.append(rmse(valid["rating"], predicted(valid["user_id"], valid["item_id"])))
+            return {"valid_rmse": rmse(valid["rating"], predicted(valid["user_id"], valid["item_id"]))}
 
-        trained(known, n_epochs, measured)
-        n_epochs = 1 + int(np.argmin(errors))
+        n_epochs = best_epoch(trained(known, n_epochs, measured)[1])
     ratings = _matrix(train, valid)
-    model = trained(ratings, n_epochs)
+    model, _ = trained(ratings, n_epochs)
     return _fitted(ratings, lambda: predict_original(model, ratings))
 
 

@@ -14,11 +14,11 @@ from scipy import sparse
 
 from saerec import distributed, metrics, training
 from saerec.baselines import BiasBaseline
-from saerec.checkpoints import check_keep, room_for, size_of
+from saerec.checkpoints import Checkpoints, check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
 from saerec.drift import UserDrift, seconds_of
-from saerec.files import check_space
+from saerec.files import check_space, one_writer
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.layouts import LAYOUTS, Layout
 from saerec.lists import USERS_AT_A_TIME, best_items
@@ -185,7 +185,8 @@ class Recommender:
             read as all zeros. Not with ``orientation="user"``.
         checkpoint_dir, keep, resume, progress
             See `saerec.training.fit`. The second training keeps its checkpoints in the folder ``refit`` of
-            `checkpoint_dir`; with ``orientation="mean"`` there is a folder for each layout.
+            `checkpoint_dir`, a `ChoiceModel` in the folder ``choice``; with ``orientation="mean"`` there is a folder
+            for each layout.
 
         Raises
         ------
@@ -221,20 +222,25 @@ class Recommender:
         if checkpoint_dir is not None and not resume and distributed.rank() == 0:
             refit = self.refit and valid is not None
             self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), refit)
+            self._clear(Path(checkpoint_dir))
+            self._clear(Path(checkpoint_dir, "refit"))
         models, histories = {}, {}
+        options = {"resume": resume, "progress": progress}
         for name, layout in self._layouts().items():
-            options = {"keep": keep, "resume": resume, "progress": progress}
-            options["checkpoint_dir"] = self._folder(checkpoint_dir, name)
-            models[name], histories[name] = layout.train(ratings, valid_matrix, baseline, item_features, **options)
+            kept = {"keep": keep, "checkpoint_dir": self._folder(checkpoint_dir, name)}
+            trained = layout.train(ratings, valid_matrix, baseline, item_features, **kept, **options)
+            models[name], histories[name] = trained
         self._histories, self._refits, self.item_features = histories, {}, item_features
         epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
-        choice = None if self.refit and valid is not None else self._fit_choice(ratings)
+        choice = None
+        if valid is None or not self.refit:
+            choice = self._fit_choice(ratings, checkpoint_dir, **options)
         self._keep(ratings, seen, baseline, models, epochs, choice)
         self.intervals = None if valid is None else self._calibrated(valid_matrix)
         self.drift = self._chosen_drift(train, valid) if timed else None
         if self.refit and valid is not None:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
-            self.refit_on(every(), checkpoint_dir=folder, resume=resume, progress=progress)
+            self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
 
     def _check_space(
@@ -247,10 +253,20 @@ class Recommender:
                 n_bytes = size_of(layout.network(ratings, item_features))
             n_epochs = layout.settings["n_epochs"]
             needs += room_for(n_bytes, n_epochs, keep) + refit * room_for(n_bytes, n_epochs, "best")
+        if self.rank_by == "both":
+            with torch.device("meta"):
+                needs += room_for(size_of(ChoiceModel().new_model(ratings.n_items)), 0, "best")
         folder.mkdir(parents=True, exist_ok=True)
         ours = (path for kind in ("state", "epoch") for path in folder.rglob(f"{kind}_*.safetensors"))
         there = sum(path.stat().st_size for path in ours)
         check_space(folder, needs - there, "choose another folder, a smaller model or keep='best'")
+
+    def _clear(self, folder: Path) -> None:
+        """Remove what an earlier training left in the folders that this one will come to."""
+        for path in [*(self._folder(folder, name) for name in self._layouts()), folder / "choice"]:
+            if path.is_dir():
+                with one_writer(path, alone=True):
+                    Checkpoints(path, {}).clear()
 
     def _folder(self, checkpoint_dir: str | os.PathLike | None, layout: str) -> Path | None:
         """Where the training of a layout keeps its checkpoints."""
@@ -284,12 +300,15 @@ class Recommender:
         self._check_features(item_features, ratings)
         baseline = BiasBaseline(shrinkage=self.shrinkage).fit(matrix)
         options = {"last_alone": True, "keep": "best", "resume": resume, "progress": progress}
+        if checkpoint_dir is not None and not resume and distributed.rank() == 0:
+            self._clear(Path(checkpoint_dir))
         models, refits = {}, {}
         for name, epoch in epochs.items():
             options |= {"stop_after": epoch, "checkpoint_dir": self._folder(checkpoint_dir, name)}
             models[name], refits[name] = layouts[name].train(matrix, None, baseline, item_features, **options)
         self.item_features = item_features
-        self._keep(matrix, matrix, baseline, models, epochs, self._fit_choice(matrix))
+        choice = self._fit_choice(matrix, checkpoint_dir, resume=resume, progress=progress)
+        self._keep(matrix, matrix, baseline, models, epochs, choice)
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
         self._refits = refits
         return self
@@ -322,8 +341,13 @@ class Recommender:
         described = [(np.append(n, 0)[at], np.append(spread, self.baseline.spread)[at]) for n, spread, at in known]
         return describe(*described[0], *described[1])
 
-    def _fit_choice(self, ratings: RatingMatrix) -> ChoiceModel | None:
-        return ChoiceModel(seed=self.seed, device=self.device).fit(ratings) if self.rank_by == "both" else None
+    def _fit_choice(
+        self, ratings: RatingMatrix, checkpoint_dir: str | os.PathLike | None, **options
+    ) -> ChoiceModel | None:
+        if self.rank_by != "both":
+            return None
+        folder = None if checkpoint_dir is None else Path(checkpoint_dir, "choice")
+        return ChoiceModel(seed=self.seed, device=self.device).fit(ratings, checkpoint_dir=folder, **options)
 
     def _layouts(self) -> dict[str, Layout]:
         """What is trained, by name."""

@@ -52,6 +52,8 @@ ARTEFACTS = {
     "ledger.png": ("05_original_study", "test errors from the original to saerec, a bar for each step"),
     "original.png": ("05_original_study", "the original's errors, epoch by epoch"),
     "original_history.csv": ("05_original_study", "errors of the original and of what was mended, epoch by epoch"),
+    "original": ("05_original_study", "what it takes to go on with its trainings; gone when all is done"),
+    "peers": ("06_peers", "what is measured so far; gone when all is done"),
     "peers.csv": ("06_peers", "saerec and other recommenders: test errors and what their lists are worth"),
     "peers_seconds.csv": ("06_peers", "how long each took, and how much memory"),
     "peers.png": ("06_peers", "a picture of their errors and lists"),
@@ -65,7 +67,7 @@ READS = {
     "05_original_study": ("ratings.parquet", "movies.parquet"),
     "06_peers": ("trained", "train.parquet", "valid.parquet", "test.parquet"),
 }
-CHECK_THEMSELVES = {"checkpoints", "refit"}  # their files hold their own checksums
+CHECK_THEMSELVES = {"checkpoints", "refit", "original", "peers"}  # their files hold their own checksums
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
 SCORES = "scores.csv"

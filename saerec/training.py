@@ -7,7 +7,6 @@ import math
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
@@ -24,9 +23,8 @@ from tqdm import tqdm
 from saerec import distributed
 from saerec.baselines import BiasBaseline
 from saerec.batches import CELLS_AT_ONCE, RatingRows, TwoSidedRatings, cells_of, reads_observed_cells
-from saerec.checkpoints import Checkpoints
+from saerec.checkpoints import Checkpoints, crc_of
 from saerec.distributed import choose_device
-from saerec.files import one_writer
 from saerec.model import SAE, TwoEncoderSAE, store_by_column, store_by_row
 from saerec.ratings import RatingMatrix
 
@@ -169,9 +167,9 @@ def fit(
     settings["model"] = str(model)
     for name, matrix in (("train", train), ("valid", valid)):
         csr = None if matrix is None else matrix.csr
-        settings[name] = None if csr is None else _fingerprint(csr.indptr, csr.indices, csr.data)
-    settings["baseline"] = None if baseline is None else _fingerprint(baseline.user_bias, baseline.item_bias)
-    settings["features"] = None if features is None else _fingerprint(features)
+        settings[name] = None if csr is None else crc_of(csr.indptr, csr.indices, csr.data)
+    settings["baseline"] = None if baseline is None else crc_of(baseline.user_bias, baseline.item_bias)
+    settings["features"] = None if features is None else crc_of(features)
     settings["last_alone"] = last_alone
     device = choose_device(device)
     # Says how the moments are stored.
@@ -194,18 +192,10 @@ def fit(
     checkpoints = None if checkpoint_dir is None else Checkpoints(Path(checkpoint_dir), settings, keep)
     last_epoch = stop_after or n_epochs
     troubled = False  # once is enough to say it
-    done, history, best = 0, [], None  # best: the best epoch so far, and its weights
-    writes = checkpoints is not None and distributed.rank() == 0
-    with one_writer(checkpoints.directory, alone=True) if writes else nullcontext():
-        if resume:
-            done, history, best = checkpoints.resume(model, optimizer, scheduler)
-            if done > last_epoch:
-                raise ValueError(f"cannot resume from {checkpoint_dir}: it is at epoch {done}, past {last_epoch}")
-            distributed.wait_for_all()  # to have read
-        if writes:
-            checkpoints.check_space(model, last_epoch - done, fresh=not resume)
-            if not resume:
-                checkpoints.clear()
+    begun = nullcontext((0, [], None))
+    if checkpoints is not None:
+        begun = checkpoints.held(last_epoch, model, optimizer, scheduler, resume=resume)
+    with begun as (done, history, best):  # best: the best epoch so far, and its weights
         loss = distributed.with_summed_gradients(Loss(model, data, input_dropout))
         hidden = not progress or distributed.rank() > 0
         kind_of_batch = "sparse batches" if data.sparse else "dense batches"
@@ -214,7 +204,7 @@ def fit(
             for epoch in range(done + 1, last_epoch + 1):
                 if patience and best and epoch - 1 - best[0] >= patience:
                     break
-                with _saying_what_is_kept(epoch, checkpoints, model, best):
+                with saying_what_is_kept(epoch, checkpoints, model, best):
                     start = time.perf_counter()
                     with torch.random.fork_rng():
                         # Seeded anew in every epoch: whoever resumes needs no generator's state to draw the same.
@@ -247,7 +237,7 @@ def fit(
                             weights[model.bias_name] += unseen_error
                         if is_best:
                             best = epoch, weights
-                    if writes:
+                    if checkpoints is not None:
                         checkpoints.save(epoch, model, optimizer, scheduler, history, weights, best)
                     shown = {name: f"{error:.4f}" for name, error in errors.items() if not math.isnan(error)}
                     bar.set_postfix(shown, refresh=False)
@@ -258,7 +248,7 @@ def fit(
 
 
 @contextmanager
-def _saying_what_is_kept(
+def saying_what_is_kept(
     epoch: int, checkpoints: Checkpoints | None, model: nn.Module, best: tuple[int, dict] | None
 ) -> Iterator[None]:
     """Of a training that is interrupted, diverges or cannot write, say in what epoch and what is left of it.
@@ -440,13 +430,6 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy: `state_dict` is a view, which training would go on changing."""
     contiguous = {"memory_format": torch.contiguous_format}
     return {name: tensor.detach().clone(**contiguous) for name, tensor in model.state_dict().items()}
-
-
-def _fingerprint(*arrays: np.ndarray) -> int:
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)  # without a copy
-    return checksum
 
 
 def _check_settings(train: RatingMatrix, valid: RatingMatrix | None, settings: dict) -> None:

@@ -6,6 +6,7 @@ from pandas.testing import assert_frame_equal
 
 import saerec
 from saerec import ChoiceModel, RatingMatrix, Recommender, load
+from saerec.checkpoints import Checkpoints
 
 QUICK = {"hidden_dims": (12,), "dropout": 0.1, "n_epochs": 4, "batch_size": 8, "lr": 0.15, "weight_decay": 0.1}
 
@@ -84,8 +85,72 @@ def test_the_values_of_ratings_do_not_matter_but_the_seed_does(circles):
 
 
 def test_a_likelihood_that_is_no_number_stops_it(circles):
-    with pytest.raises(saerec.DivergedError, match=r"diverged in epoch 3, batch \d+: try a lower lr than 1e\+30"):
+    with pytest.raises(
+        saerec.DivergedError, match=r"epoch 3: the choice model diverged in batch \d+: try a lower lr than"
+    ):
         saerec.ChoiceModel(lr=1e30, n_epochs=3).fit(RatingMatrix.from_frame(circles))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_an_interrupted_one_goes_on_to_the_bit(circles, tmp_path, monkeypatch, capsys, sparse):
+    monkeypatch.setattr(saerec.batches, "SPARSE_BELOW", 1.0 if sparse else 0.0)
+    ratings, epochs, save = RatingMatrix.from_frame(circles), [], Checkpoints.save
+    whole = ChoiceModel(n_epochs=5).fit(ratings)
+
+    def interrupted(self, epoch, *rest):
+        save(self, epoch, *rest)
+        epochs.append(epoch)
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=f"stopped in epoch 3; the epochs before are in {tmp_path}; to go on"):
+        ChoiceModel(n_epochs=5).fit(ratings, checkpoint_dir=tmp_path)
+    torch.manual_seed(1)
+    on = ChoiceModel(n_epochs=5).fit(ratings, checkpoint_dir=tmp_path, resume=True, progress=True)
+    assert epochs == [1, 2, 3, 4, 5] and "choice model" in capsys.readouterr().err
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(weights, on.model.state_dict()[name])
+    with pytest.raises(ValueError, match=r"cannot resume from .*: its lr is 0.002, here 0.1"):
+        ChoiceModel(n_epochs=5, lr=0.1).fit(ratings, checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="its train is"):
+        ChoiceModel(n_epochs=5).fit(RatingMatrix.from_frame(circles[1:]), checkpoint_dir=tmp_path, resume=True)
+
+
+def test_a_recommender_goes_on_with_its_own_and_never_with_an_earlier_one(parts, tmp_path, monkeypatch):
+    """Killed before it came to the choice model, where that of a training with another seed still lay."""
+    settings = QUICK | {"rank_by": "both"}
+    whole = Recommender(**settings).fit(*parts[:2])
+    Recommender(**settings, seed=1).fit(*parts[:2], checkpoint_dir=tmp_path)
+    stale = sorted(tmp_path.glob("refit/choice/state_*"))
+    assert len(stale) == 2
+    save, saved = Checkpoints.save, []
+
+    def interrupted(self, *state):
+        save(self, *state)
+        saved.append(self.directory)
+        if len(saved) == n_saved:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    for n_saved, resume in ((2, False), (QUICK["n_epochs"] + whole.best_epoch + 7, True)):
+        with pytest.raises(KeyboardInterrupt):
+            Recommender(**settings).fit(*parts[:2], checkpoint_dir=tmp_path, resume=resume)
+        assert not (saved[-1].name == "choice" and n_saved == 2) and not any(path.exists() for path in stale)
+    assert saved[-1] == tmp_path / "refit" / "choice"
+    n_saved = 0
+    on = Recommender(**settings).fit(*parts[:2], checkpoint_dir=tmp_path, resume=True)
+    assert len(saved) == QUICK["n_epochs"] + whole.best_epoch + 40  # no epoch was trained twice
+    assert_frame_equal(on.recommend(k=5), whole.recommend(k=5), check_exact=True)
+
+
+def test_the_room_for_its_checkpoints_is_checked_too(parts, tmp_path, monkeypatch):
+    needs = []
+    monkeypatch.setattr("saerec.recommender.check_space", lambda folder, n_bytes, advice: needs.append(n_bytes))
+    for rank_by in ("rating", "both"):
+        Recommender(**QUICK | {"rank_by": rank_by}, refit=False).fit(parts[0], checkpoint_dir=tmp_path / rank_by)
+    n_items = parts[0]["item_id"].nunique()
+    assert needs[1] - needs[0] == 12 * 4 * (2 * 300 * n_items + 300 + n_items)
 
 
 def test_the_global_generator_is_left_alone(circles):

@@ -72,9 +72,8 @@ def test_tables_go_through_plots(notebook):
     for cell in code(notebook):
         last = ast.parse(cell.source).body[-1]
         if isinstance(last, ast.Expr) and not cell.source.rstrip().endswith(";"):
-            assert re.match(
-                r"(plots|Markdown|print|saerec\.write_table|data$|final\.save|recommender\.save)", ast.unparse(last)
-            )
+            shows_no_frame = r"(plots|Markdown|print|saerec\.write_table|data$|final\.save|recommender\.save|remove)"
+            assert re.match(shows_no_frame, ast.unparse(last))
 
 
 def test_links_lead_to_files(notebook):

@@ -1,6 +1,7 @@
 """The original's arithmetic, held against a transcription of it on real ratings and against sums done by hand."""
 
 import inspect
+import shutil
 import time
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import nn
 
 import saerec
 from saerec import SAE, RatingMatrix, original
+from saerec.files import BusyFolderError, one_writer
+from saerec.storage import DamagedFileError
 
 
 def same_ids(ratings, *parts):
@@ -253,6 +256,12 @@ def test_the_model_is_handed_out_after_every_epoch():
     assert 4 - biases[0] == pytest.approx(history["train_user_rmse"][1])
 
 
+def test_what_is_measured_after_an_epoch_joins_its_row():
+    history = original.train_original(ONE, Biases(1), n_epochs=2, on_epoch=lambda model: {"bias": model.bias.item()})
+    assert history.columns.tolist() == ["epoch", "train_user_rmse", "seconds", "bias"]
+    assert 0 < history["bias"][0] < history["bias"][1]
+
+
 def test_seconds_are_those_of_the_training_alone():
     model = Biases(1)
     model.register_forward_hook(lambda *_: time.sleep(0.02))
@@ -263,14 +272,16 @@ def test_seconds_are_those_of_the_training_alone():
 def test_the_settings_left_out_are_the_originals():
     parameters = inspect.signature(original.train_original).parameters
     settings = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    modern = {"zero_grad": False, "batch_size": 1, "on_epoch": None}
+    modern = {"zero_grad": False, "batch_size": 1, "on_epoch": None, "checkpoint": None, "resume": False}
     assert settings == {"n_epochs": 100, "lr": 0.001, "weight_decay": 0.4} | modern
 
 
 def test_every_epoch_trains_in_training_mode_though_predictions_are_made_between():
     modes, model = [], Biases(1)
     model.register_forward_hook(lambda module, *_: modes.append(module.training))
-    original.train_original(ONE, model, n_epochs=2, on_epoch=lambda _: original.predict_original(model, ONE))
+    original.train_original(
+        ONE, model, n_epochs=2, on_epoch=lambda _: {"x": original.predict_original(model, ONE)[0, 0]}
+    )
     assert modes == [True, False, True, False]
 
 
@@ -455,13 +466,62 @@ class TestSeeds:
         alone = pd.DataFrame({"epoch": [1, 2, 3], "seconds": [1.0, 3.0, 8.0]})
 
         def trained(train, model, *, on_epoch):
-            for _ in range(3):
-                on_epoch(model)
-            return alone.copy()
+            return alone.join(pd.DataFrame([on_epoch(model) for _ in range(3)]))
 
         monkeypatch.setattr(original, "train_original", trained)
         history, _ = original.train_seeds(matrices[0], {"test": matrices[2]}, n_seeds=2)
         assert history["seconds"].tolist() == [1.0, 2.0, 4.0] * 2
+
+    @pytest.mark.parametrize("settings", [{}, {"zero_grad": True, "weight_decay": 0, "batch_size": 8}])
+    def test_interrupted_ones_go_on_to_the_bit(self, matrices, tmp_path, monkeypatch, settings):
+        """Gradients that are never zeroed are part of what there is to go on from."""
+        train, valid, test = matrices
+        held_out = {"valid": valid, "test": test}
+        options = settings | {"n_seeds": 2, "n_epochs": 4}
+        expected, models = original.train_seeds(train, held_out, **options)
+        monkeypatch.setattr(original, "SECONDS_BETWEEN", 0.0)
+        write, written = original.write_tensors, []
+
+        def interrupted(path, *rest):
+            write(path, *rest)
+            written.append(path.name)
+            if len(written) == 6:  # the second epoch of the second seed
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(original, "write_tensors", interrupted)
+        options |= {"checkpoint_dir": tmp_path / "states"}
+        with pytest.raises(KeyboardInterrupt):
+            original.train_seeds(train, held_out, **options)
+        history, same = original.train_seeds(train, held_out, **options, resume=True)
+        assert written == ["state_0.safetensors"] * 4 + ["state_1.safetensors"] * 4  # none was trained twice
+        assert_frame_equal(*(frame.drop(columns="seconds") for frame in (history, expected)), check_exact=True)
+        for one, other in zip(models, same):
+            assert all(torch.equal(weights, other.state_dict()[name]) for name, weights in one.state_dict().items())
+        again, _ = original.train_seeds(train, held_out, **options, resume=True)
+        assert_frame_equal(again.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
+        assert len(written) == 8
+        other = options | {"n_epochs": 5}
+        with pytest.raises(ValueError, match=r"cannot resume from .*state_0.*: its n_epochs is 4, here 5; "):
+            original.train_seeds(train, held_out, **other, resume=True)
+        first = tmp_path / "states" / "state_0.safetensors"
+        shutil.copy(tmp_path / "states" / "state_1.safetensors", first)
+        with pytest.raises(ValueError, match="its initial weights is"):
+            original.train_seeds(train, held_out, **options, resume=True)
+        first.write_bytes(first.read_bytes()[:-9])
+        with pytest.raises(DamagedFileError, match=r"state_0\.safetensors is damaged"):
+            original.train_seeds(train, held_out, **options, resume=True)
+        original.train_seeds(train, held_out, **options)  # begins anew
+        assert written[8:] == written[:8]
+
+    def test_a_state_is_written_now_and_then_and_at_the_end(self, matrices, tmp_path, monkeypatch):
+        written = []
+        monkeypatch.setattr(original, "write_tensors", lambda path, *_: written.append(path.name))
+        original.train_seeds(matrices[0], {}, n_seeds=1, n_epochs=3, checkpoint_dir=tmp_path)
+        assert written == ["state_0.safetensors"]
+
+    def test_one_training_a_folder(self, matrices, tmp_path):
+        with one_writer(tmp_path), pytest.raises(BusyFolderError, match="is writing to"):
+            original.train_seeds(matrices[0], {}, n_seeds=1, n_epochs=1, checkpoint_dir=tmp_path)
 
     def test_held_out_ratings_are_not_called_train(self, matrices, monkeypatch):
         monkeypatch.setattr(original, "train_original", None)  # said before anything is trained

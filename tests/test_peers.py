@@ -170,6 +170,44 @@ def test_measure_chooses_on_validation_and_never_sees_the_ratings_to_predict(par
     assert lists_only.predicted is None and lists_only.settings == {"penalty": [1.0, 30.0][int(np.argmin(losses))]}
 
 
+@pytest.mark.parametrize("texts", [False, True])
+def test_what_was_measured_is_not_measured_again(parts, tmp_path, monkeypatch, texts):
+    train, valid, test = parts
+    if texts:
+        train, valid, test = (frame.assign(item_id="i" + frame["item_id"].astype(str)) for frame in parts)
+    features = pd.DataFrame({"x": np.arange(3.0)}, index=train["item_id"].unique()[:3])
+    autoencoder = partial(peers.autoencoder, hidden_dims=(4,), n_epochs=2, item_features=features)
+    calls = [
+        ((peers.biases, train, valid, test), {"grid": {"shrinkage": [1.0, 5.0]}}),
+        ((peers.most_popular, train, valid, test), {"k": 3}),
+        ((autoencoder, train, valid, test), {"seed": 1}),
+    ]
+    results = [peers.measure(*given, **options, checkpoint_dir=tmp_path) for given, options in calls]
+    monkeypatch.setattr(peers, "ProcessPoolExecutor", None)
+    for (given, options), result in zip(calls, results):
+        kept = peers.measure(*given, **options, checkpoint_dir=tmp_path)
+        pd.testing.assert_frame_equal(kept.lists, result.lists)
+        np.testing.assert_array_equal(kept.predicted, result.predicted)
+        assert kept[2:] == result[2:]
+    halved = partial(autoencoder, item_features=features / 2)
+    for other, options in [
+        ((peers.biases, train, valid, test), {"grid": {"shrinkage": [1.0, 6.0]}}),
+        ((peers.ease, train, valid, test), {"k": 3}),
+        ((peers.most_popular, train, valid, test), {}),
+        ((peers.most_popular, train[1:], valid, test), {"k": 3}),
+        ((peers.most_popular, train, valid, test[1:]), {"k": 3}),
+        ((autoencoder, train, valid, test), {}),
+        ((halved, train, valid, test), {"seed": 1}),
+        ((partial(autoencoder, n_epochs=3), train, valid, test), {"seed": 1}),
+    ]:
+        with pytest.raises(TypeError):  # it would be measured
+            peers.measure(*other, **options, checkpoint_dir=tmp_path)
+    for path in tmp_path.glob("state_*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(TypeError):
+        peers.measure(*calls[0][0], **calls[0][1], checkpoint_dir=tmp_path)
+
+
 def test_peak_memory_is_that_of_the_peer_alone(parts):
     pytest.importorskip("resource", reason="this system does not say how much memory a process took")
     train, valid, test = parts
