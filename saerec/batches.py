@@ -180,16 +180,6 @@ class RatingRows:
         features = torch.from_numpy(self.features[rows]).to(self.device)
         return Batch(cells.to(self.device), deviations, features, rows, stored.to(self.device), part)
 
-    def sample(self, rows: np.ndarray, every: int) -> tuple[Batch, Tensor]:
-        """Of these rows every so many-th rating, the first included: the rows it takes, and places among theirs."""
-        ends = np.cumsum(self.ratings.user_counts[rows])
-        places = np.arange(0, ends[-1], every)
-        of_all, of_taken = np.unique(np.searchsorted(ends, places, side="right"), return_inverse=True)
-        batch = self.batch(rows[of_all])
-        before = (ends - self.ratings.user_counts[rows])[of_all]  # ratings of rows before each
-        starts = np.cumsum(self.ratings.user_counts[rows[of_all]]) - self.ratings.user_counts[rows[of_all]]
-        return batch, torch.from_numpy(places + (starts - before)[of_taken]).to(self.device)
-
     def ends(self, model: SAE, batch: Batch, input_dropout: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """What the outputs are products of: the rows' codes, (B, H), and output weights, (I, H), and bias, (I,).
 
@@ -212,13 +202,6 @@ class RatingRows:
             return [of_cells + bias[cells.cols] for of_cells, cells in zip(sums, places)]
         written = nn.functional.linear(code, weight, bias)
         return [cells.of(written) for cells in places]
-
-    @torch.no_grad()
-    def left_out(self, model: SAE, batch: Batch, sample: Tensor) -> Tensor:
-        """What the network writes in a sample of the batch's cells without reading them: (N,) float32, units."""
-        values = batch.deviations + self.mask_weight
-        cells = batch.cells.rows[sample], batch.cells.cols[sample], values[sample]
-        return model.leave_one_out(self._rows(batch, values), batch.features, *cells)
 
     @torch.no_grad()
     def predict(self, model: SAE, batch: Batch, offset: np.ndarray | None = None) -> np.ndarray:
@@ -278,14 +261,6 @@ class TwoSidedRatings(RatingRows):
         code = model.code(self._rows(batch, values[batch.stored]))
         weight = model.output_weights(self._items(values), nn.functional.dropout(self._col_features, input_dropout))
         return code, weight, model.bias.expand(len(weight))
-
-    @torch.no_grad()
-    def left_out(self, model: TwoEncoderSAE, batch: Batch, sample: Tensor) -> Tensor:
-        """As of `RatingRows`: hidden from both encoders."""
-        values = batch.deviations + self.mask_weight
-        inputs = self._rows(batch, values), self._items(self._deviations + self.mask_weight), self._col_features
-        cells = batch.cells.rows[sample], batch.cells.cols[sample], values[sample]
-        return model.leave_one_out(*inputs, *cells, torch.from_numpy(batch.rows).to(self.device))
 
     @torch.no_grad()
     def as_sae(self, model: TwoEncoderSAE) -> SAE:

@@ -53,8 +53,6 @@ class SAE(nn.Module):
         Inputs after the `n_items` that are read and not reconstructed.
     """
 
-    bias_name = "output.bias"  # of the parameter that is added to the output
-
     def __init__(
         self,
         n_items: int,
@@ -104,17 +102,6 @@ class SAE(nn.Module):
         """The last hidden layer: (B, H), from rows (B, n_items), dense or CSR, and features (B, n_features), if any."""
         return self.hidden[1:](enter(self.hidden[0], x, features))
 
-    def leave_one_out(self, x: Tensor, features: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:
-        """The outputs at N cells, each from its row of `x` without that cell, which holds values[n]: (N,) float32.
-
-        A cell enters the first layer as one term of a sum, so it is taken from the sum and nothing before is repeated.
-        """
-        first, *later = self.hidden
-        code = without(first, enter(first, x, features), rows, cols, values)
-        for layer in later:
-            code = layer(code)
-        return (code * self.output.weight.index_select(0, cols)).sum(dim=1) + self.output.bias[cols]
-
 
 class TwoEncoderSAE(nn.Module):
     """A user autoencoder whose output weights are not learnt one by one: an encoder makes them of the items' rows.
@@ -135,8 +122,6 @@ class TwoEncoderSAE(nn.Module):
     n_features : int
         Inputs of the item encoder after the `n_users`.
     """
-
-    bias_name = "bias"
 
     def __init__(
         self,
@@ -177,28 +162,6 @@ class TwoEncoderSAE(nn.Module):
         code = self.items[1:](enter(self.items[0], items, features))
         return code @ self.mixing.T / len(self.mixing) ** 0.5
 
-    def leave_one_out(
-        self,
-        users: Tensor,
-        items: Tensor,
-        features: Tensor,
-        rows: Tensor,
-        cols: Tensor,
-        values: Tensor,
-        positions: Tensor,
-    ) -> Tensor:
-        """The outputs at cells (rows[n], cols[n]) of `users`, as if neither the user nor the item had that cell: (N,).
-
-        The cell holds values[n] in both rows. `positions`, (B,), says which of all users the rows of `users` are.
-        """
-        first_user, *later_user = self.users
-        first_item, *later_item = self.items
-        user = without(first_user, enter(first_user, users), rows, cols, values)
-        item = without(first_item, enter(first_item, items, features), cols, positions[rows], values)
-        for layers in zip(later_user, later_item):
-            user, item = (layer(code) for layer, code in zip(layers, (user, item)))
-        return (user @ self.mixing * item).sum(dim=1) / len(self.mixing) ** 0.5 + self.bias
-
     @torch.no_grad()
     def as_sae(self, items: Tensor, features: Tensor) -> SAE:
         """The same for these items' rows, as an ordinary user autoencoder: what the items' codes make its weights."""
@@ -209,16 +172,6 @@ class TwoEncoderSAE(nn.Module):
         model.output.weight.copy_(self.output_weights(items, features))
         model.output.bias.fill_(self.bias.item())
         return model
-
-
-def without(layer: nn.Linear, entered: Tensor, rows: Tensor, cols: Tensor, values: Tensor) -> Tensor:
-    """What enters the units of a first layer from rows that each lack one cell: (N, H), of what `enter` gave, (B, H).
-
-    Cell n, of the row rows[n], stood in column cols[n] and held values[n].
-    """
-    # index_select copies whole rows, which takes an eighth of the time of indexing a transposed matrix.
-    weights = layer.weight.T.contiguous().index_select(0, cols)
-    return entered.index_select(0, rows) - weights * values[:, None]
 
 
 def enter(layer: nn.Linear, x: Tensor, features: Tensor | None = None) -> Tensor:

@@ -76,6 +76,7 @@ def write_page(
     if n_users < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
     (low, high), choice, pairs = ratings.scale, recommender.choice, _pairs(recommender, seen)
+    shares = (recommender.blend, 1 - recommender.blend) if len(recommender.predictors) > 1 else (1.0,)
     content = {
         "about": _about(ratings, rmse, thing, len(rows)),
         "source": source,
@@ -88,7 +89,9 @@ def write_page(
         "counts": _packed(ratings.item_counts.astype(np.uint32)),
         "rated_by": _packed(np.bincount(pairs["col"], minlength=ratings.n_items).astype(np.uint32)),
         "users": _users(recommender, rows, pairs),
-        "predictors": [_predictor(predictor, rows) for predictor in recommender.predictors],
+        "predictors": [
+            _predictor(predictor, rows) | {"share": share} for predictor, share in zip(recommender.predictors, shares)
+        ],
         "error": _error(recommender),
         "choice": None if choice is None else _network(choice.model),
         "choice_input": INPUT_LENGTH,

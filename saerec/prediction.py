@@ -6,7 +6,7 @@ leaving it out. Of a known user that is exact where a row is a user; where a row
 own, trained with all their ratings, and it says what would happen to somebody new with the same ratings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -82,22 +82,26 @@ class UserPredictor:
 
 
 class MeanPredictor:
-    """The mean of what several predictors say."""
+    """The mean of what several predictors say, each with its weight."""
 
-    def __init__(self, predictors: Sequence["UserPredictor | ItemPredictor"]):
+    def __init__(self, predictors: Sequence["UserPredictor | ItemPredictor"], weights: Sequence[float]):
         self.predictors = predictors
+        self.weights = weights
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """As of each."""
-        return np.mean([predictor.scores(rows) for predictor in self.predictors], axis=0)
+        return self._mean(predictor.scores(rows) for predictor in self.predictors)
 
     def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """As of each."""
-        return np.mean([predictor.new_user_scores(cols, ratings) for predictor in self.predictors], axis=0)
+        return self._mean(predictor.new_user_scores(cols, ratings) for predictor in self.predictors)
 
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """As of each."""
-        return np.mean([predictor.influence(cols, ratings, targets) for predictor in self.predictors], axis=0)
+        return self._mean(predictor.influence(cols, ratings, targets) for predictor in self.predictors)
+
+    def _mean(self, each: Iterable[np.ndarray]) -> np.ndarray:
+        return sum(weight * said for weight, said in zip(self.weights, each))
 
 
 class ItemPredictor:

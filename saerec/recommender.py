@@ -1,10 +1,12 @@
 """What a user keeps: ids, baseline and autoencoder in one object that fits, predicts, recommends, saves and loads."""
 
 import inspect
+import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,8 @@ class Recommender:
     n_epochs, batch_size, lr, weight_decay, patience
         Of the training: `saerec.training.fit`. Left out: 40, 64 (a hundredth of the rows where that is more), 0.001 and
         3, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
+    blend : float between 0 and 1
+        With ``orientation="mean"`` the weight of "item", the rest being that of "both".
     ridge : float
         Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
         `recommend_new`.
@@ -93,6 +97,9 @@ class Recommender:
         ``orientation="mean"`` of both trainings, and a column layout says which.
     refit_history : DataFrame or None
         Of a refit, whose last epoch alone is measured, the row of that: the same columns.
+    tried : DataFrame or None
+        If `fit` was given a grid, what it chose from: a row for each combination, in the order tried, and its error on
+        the validation ratings, valid_rmse (stars; infinite if it diverged).
     best_epochs : dict of int
         The epochs, from 1, of the weights in use, by layout: "item", "user" or "both".
     best_epoch : int or dict
@@ -136,6 +143,7 @@ class Recommender:
         lr: float | None = None,
         weight_decay: float | None = None,
         patience: int | None = None,
+        blend: float = 0.5,
         ridge: float = 100.0,
         rank_by: str = "both",
         refit: bool = True,
@@ -154,6 +162,7 @@ class Recommender:
         self.lr = lr
         self.weight_decay = weight_decay
         self.patience = patience
+        self.blend = blend
         self.ridge = ridge
         self.rank_by = rank_by
         self.refit = refit
@@ -166,12 +175,15 @@ class Recommender:
         valid: pd.DataFrame | None = None,
         *,
         item_features: pd.DataFrame | None = None,
+        grid: Mapping[str, Sequence] = {},
         checkpoint_dir: str | os.PathLike | None = None,
         keep: str | int = "all",
         resume: bool = False,
         progress: bool = False,
     ) -> "Recommender":
         """Train on `train`, choose the epoch on `valid`, then train on both that long (unless ``refit=False``).
+
+        With a grid the settings are chosen first, on `valid` too, and stay those of the recommender.
 
         Parameters
         ----------
@@ -183,10 +195,14 @@ class Recommender:
             What is known of the items besides their ratings, which helps most where these are few: numbers of about 0
             to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
             read as all zeros. Not with ``orientation="user"``.
+        grid : mapping of a setting to its values
+            All combinations are trained, without refit, such as of ``{"shrinkage": [2, 5], "weight_decay": [2, 3, 4],
+            "blend": [0.4, 0.5, 0.6]}``; for another blend nothing is trained again. The lowest error on `valid` wins,
+            of equals the first. `saerec.tune` tries one setting after the other, in bounded time.
         checkpoint_dir, keep, resume, progress
             See `saerec.training.fit`. The second training keeps its checkpoints in the folder ``refit`` of
             `checkpoint_dir`, a `ChoiceModel` in the folder ``choice``; with ``orientation="mean"`` there is a folder
-            for each layout.
+            for each layout, and of a grid one for each combination that is trained.
 
         Raises
         ------
@@ -195,12 +211,15 @@ class Recommender:
             that are no times, or features that are no numbers, that stand twice for an item, or that none of the items
             has.
         ValueError
-            A setting out of range, item features with ``orientation="user"``, or training that diverged.
+            A setting out of range, item features with ``orientation="user"``, a grid without `valid` or of what is no
+            setting, or training that diverged.
         """
         _check_one_of("orientation", self.orientation, LAYOUTS)
         _check_one_of("rank_by", self.rank_by, RANKINGS)
         if not self.ridge > 0:  # without, the taste of somebody new may have no solution
             raise ValueError(f"ridge must be above 0, not {self.ridge}")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
@@ -209,6 +228,9 @@ class Recommender:
         timed = valid is not None and "timestamp" in train and "timestamp" in valid
         if timed:
             train, valid = (part.assign(timestamp=seconds_of(part["timestamp"])) for part in (train, valid))
+        self.tried = None
+        if grid:
+            self._choose(train, valid, grid, item_features, checkpoint_dir, resume, progress)
         columns = [*RATING_COLUMNS, *(["timestamp"] if timed else [])]
 
         def every() -> pd.DataFrame:  # made twice, for it takes more memory than all matrices
@@ -242,6 +264,47 @@ class Recommender:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
+
+    def _choose(
+        self,
+        train: pd.DataFrame,
+        valid: pd.DataFrame | None,
+        grid: Mapping[str, Sequence],
+        item_features: pd.DataFrame | None,
+        checkpoint_dir: str | os.PathLike | None,
+        resume: bool,
+        progress: bool,
+    ) -> None:
+        """Take over the settings of `grid` with the lowest error on `valid`."""
+        if valid is None:
+            raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
+        unknown = [name for name in grid if name not in self._parameters() or name in ("rank_by", "refit", "device")]
+        if unknown or not all(len(values) for values in grid.values()):
+            what = f"{unknown[0]!r} is no setting that changes errors" if unknown else "there is a setting of no values"
+            raise ValueError(f"a grid names settings and some values of each, and here {what}")
+        trained = {name: values for name, values in grid.items() if name != "blend"}
+        tried = []
+        for i, values in enumerate(itertools.product(*trained.values())):
+            settings = dict(zip(trained, values))
+            recommender = Recommender(**self._parameters() | settings | {"rank_by": "rating", "refit": False})
+            folder = None if checkpoint_dir is None else Path(checkpoint_dir, f"grid_{i}")
+            options = {"item_features": item_features, "checkpoint_dir": folder, "resume": resume}
+            with suppress(training.DivergedError):
+                recommender.fit(train, valid, keep="best", progress=progress, **options)
+            for blend in grid.get("blend", (self.blend,)):
+                error = math.inf
+                if hasattr(recommender, "ratings"):
+                    recommender.blend = blend
+                    recommender._predictor = recommender._mixed(recommender.predictors)
+                    error = recommender.evaluate(valid)["rmse"]
+                own = settings | ({"blend": blend} if "blend" in grid else {})
+                tried.append((error, own))
+        error, best = min(tried, key=lambda each: each[0])
+        if error == math.inf:
+            raise training.DivergedError("all settings of the grid diverged: try a lower lr, or more weight_decay")
+        for name, value in best.items():
+            setattr(self, name, value)
+        self.tried = pd.DataFrame([own | {"valid_rmse": error} for error, own in tried])
 
     def _check_space(
         self, folder: Path, ratings: RatingMatrix, item_features: pd.DataFrame | None, keep: str | int, refit: bool
@@ -370,9 +433,14 @@ class Recommender:
         predictors = [
             layouts[name].predictor(model, ratings, baseline, self.item_features) for name, model in models.items()
         ]
-        self._predictor = MeanPredictor(predictors) if len(predictors) > 1 else predictors[0]
+        self._predictor = self._mixed(predictors)
         self.ratings, self.seen, self.baseline, self.choice = ratings, seen, baseline, choice
         self.models, self.best_epochs = models, best_epochs
+
+    def _mixed(
+        self, predictors: list[ItemPredictor | UserPredictor]
+    ) -> ItemPredictor | UserPredictor | MeanPredictor:
+        return MeanPredictor(predictors, (self.blend, 1 - self.blend)) if len(predictors) > 1 else predictors[0]
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
         if item_features is None:
@@ -812,7 +880,7 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
 
 def _restored(trained: Trained, device: str) -> Recommender:
     """The recommender of what was saved of it."""
-    parameters = trained.parameters | {"device": device}
+    parameters = {"blend": 0.5} | trained.parameters | {"device": device}  # before format 4 there was no other
     _check_parameters(parameters)
     if parameters["hidden_dims"] is not None:
         parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
@@ -857,7 +925,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
 # What parameters can be that a file may hold: whole numbers from here on; others, both ends included.
 LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
 LARGEST = float(np.finfo(np.float32).max)
-RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0)))
+RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
 RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
 RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
 

@@ -27,7 +27,7 @@ from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix, checked_csr, id_index
 from saerec.validation import shortened
 
-FORMAT = 3  # of what is written; 2 had no drift; 1, in two files, was never released
+FORMAT = 4  # of what is written; 3 had no blend, 2 no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
 LARGEST_COEFFICIENT = 50.0  # of the logarithm of an error: one of e to the 50th is none
 

@@ -34,7 +34,6 @@ HARMFUL = 1.2  # times the training error of the baseline alone: with steps of a
 DEAD = 1e-6  # units; what the network says of a column differs by less from row to row, or of a row by column
 N_LOOKED_AT = 100_000  # training ratings, at most, to see whether it does
 ROWS_AT_ONCE = 1024  # to measure errors by, if batches are smaller and rows not too long
-N_LEFT_OUT = 20_000  # training ratings, at most about that many, on which the leave-one-out error is measured
 
 LAST_BATCH = "it diverged in the last batch: try a lower lr or more weight_decay"
 
@@ -73,11 +72,6 @@ def fit(
     included, so the network learns to fill in what it does not see. AdamW (Loshchilov and Hutter, ICLR 2019) with
     weight decay on weight matrices only and a one-cycle learning rate (Smith and Topin, 2018). Afterwards `model` holds
     the weights of the best epoch by `valid`, or of the last epoch without it.
-
-    A rating that the network reads raises what it writes in that cell, for being rated says something too; so it writes
-    too little in the cells where nothing is known. How much is measured on the training ratings, each predicted from
-    its row without it, and the mean of these leave-one-out errors is added to the output biases of the weights that are
-    kept of an epoch. Training itself goes on without it.
 
     Among the processes of ``torchrun`` (`saerec.distributed.processes`) the rows of each batch are shared out, and the
     gradient is that of the whole batch. What dropout hides is drawn for all of it by each of them, so but for rounding
@@ -214,7 +208,7 @@ def fit(
                         raise DivergedError(LAST_BATCH)
                     weights, errors = None, {}
                     if epoch == last_epoch or not last_alone:
-                        train_rmse, valid_rmse, unseen_error, same_of = _evaluate(model, data, valid, batch_size)
+                        train_rmse, valid_rmse, same_of = _evaluate(model, data, valid, batch_size)
                         trouble = ""
                         if same_of:
                             trouble = (
@@ -234,7 +228,6 @@ def fit(
                         is_best = best_epoch(pd.DataFrame(history)) == epoch
                         if is_best or checkpoints is not None:
                             weights = _weights(model)
-                            weights[model.bias_name] += unseen_error
                         if is_best:
                             best = epoch, weights
                     if checkpoints is not None:
@@ -325,11 +318,9 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _evaluate(
-    model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int
-) -> tuple[float, float, float, str]:
-    """RMSE of the training and of the validation ratings; the mean leave-one-out error (rating - output, units); and
-    of what the network says the same, "row" or "column", if it does."""
+def _evaluate(model: SAE, data: RatingRows, valid: RatingMatrix | None, batch_size: int) -> tuple[float, float, str]:
+    """RMSE of the training and of the validation ratings; of what the network says the same, "row" or "column", if it
+    does."""
     model.eval()
     ratings = data.ratings
     # More rows than in a step, for a TwoEncoderSAE reads all columns each time; yet some for each process.
@@ -337,20 +328,6 @@ def _evaluate(
     n_rows = min(n_rows, -(-ratings.n_users // distributed.size()))
     starts = distributed.share(np.arange(0, ratings.n_users, n_rows))
     blocks = [(start, min(start + n_rows, ratings.n_users)) for start in starts.tolist()]
-    every = -(-ratings.n_ratings // N_LEFT_OUT)
-    apart = max(1, min(every // 16, 8))  # of many ratings those of some rows are enough, which saves reading the others
-    some = np.arange(0, ratings.n_users, apart)
-    left_out = [torch.zeros(0)]  # rating - output, units
-    for start in distributed.share(np.arange(0, len(some), batch_size)):
-        rows = some[start : start + batch_size]
-        if ratings.user_counts[rows].any():
-            batch, sample = data.sample(rows, every // apart)
-            left_out.append((batch.deviations[sample] - data.left_out(model, batch, sample)).cpu())
-    left_out = torch.cat(left_out).double()
-    sum_left_out, n_left_out = distributed.total(left_out.sum().item(), len(left_out))
-    unseen_error = sum_left_out / n_left_out
-    if not math.isfinite(unseen_error):
-        raise DivergedError(LAST_BATCH)
     matrices = [ratings] if valid is None else [ratings, valid]
     squared_errors = [0.0] * len(matrices)
     looked_at, n_looked_at = [], 0
@@ -360,7 +337,7 @@ def _evaluate(
         for i, (matrix, outputs) in enumerate(zip(matrices, data.outputs(model, batch, *places))):
             outputs = outputs.cpu().numpy()
             cells = matrix.coordinates(*block)
-            squared_errors[i] += data.squared_error(*cells, outputs + np.float32(unseen_error))
+            squared_errors[i] += data.squared_error(*cells, outputs)
             if i == 0 and n_looked_at < N_LOOKED_AT:
                 looked_at.append((*cells[:2], outputs))
                 n_looked_at += len(outputs)
@@ -368,7 +345,9 @@ def _evaluate(
     same_of = "row" if _all_equal(cols, outputs) else "column" if _all_equal(rows, outputs) else ""
     squared_errors = distributed.total(*squared_errors)
     errors = [math.sqrt(e / m.n_ratings) if m.n_ratings else math.nan for e, m in zip(squared_errors, matrices)]
-    return errors[0], errors[1] if valid is not None else math.nan, unseen_error, same_of
+    if math.isnan(errors[0]):
+        raise DivergedError(LAST_BATCH)
+    return errors[0], errors[1] if valid is not None else math.nan, same_of
 
 
 def _all_equal(groups: np.ndarray, outputs: np.ndarray) -> bool:

@@ -89,7 +89,7 @@ def test_new_people(parts):
     benchmark = runpy.run_path(str(BENCHMARKS / "new_people.py"))
     train, valid, test = parts
     features = pd.DataFrame({"long": 1.0}, index=pd.Index(train["item_id"].unique(), name="item_id"))
-    errors = benchmark["compare"](train, valid, test, features, 3, n_epochs=5, lr=0.01)
+    errors = benchmark["compare"](train, valid, test, features, 3, n_epochs=5, lr=0.003)
     assert list(errors.index) == ["biases", "item", "user", "both", "mean"] and errors.notna().all(axis=None)
     assert (errors["new"] > 0.9 * errors["trained with"]).all()
     lead = errors.loc["biases", "new"] - errors["new"]

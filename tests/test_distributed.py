@@ -25,8 +25,6 @@ CASES = {
     "two encoders, dropout": {"both": True, "batch_size": 20, "dropout": 0.5, "input_dropout": 0.3},
 }
 
-FEW = 20  # ratings on which the leave-one-out error is measured, of about 400
-
 
 def train(parts, *, both=False, dropout=0.0, with_features=False, **options) -> tuple[pd.DataFrame, dict]:
     """The history and the weights of a training."""
@@ -69,8 +67,6 @@ def work(rank, port, parts, folder, results):
         found = {name: train(parts, **options) for name, options in CASES.items()}
         found["stopped"] = train(parts, batch_size=8, checkpoint_dir=folder / "by two", stop_after=2)
         found["resumed"] = train(parts, batch_size=8, checkpoint_dir=folder / "by one", resume=True)
-        saerec.training.N_LEFT_OUT = FEW
-        found["few left out"] = train(parts, **CASES["one row for two"])
         found["turns"] = list(distributed.in_turns(lambda part: (part, distributed.rank()), range(5)))
         found["total"] = distributed.total(1.5, rank)
         with distributed.first_alone():
@@ -99,14 +95,6 @@ def test_two_train_as_one_does(found, parts, name):
     assert_close(found[0][name], alone, atol=1e-5)
     assert_close(found[1][name], found[0][name], rtol=0)
     assert alone[0]["train_rmse"].iloc[-1] < alone[0]["train_rmse"].iloc[0] - 0.01  # there is something to agree on
-
-
-def test_two_measure_the_leave_one_out_error_on_the_ratings_that_one_does(found, parts, monkeypatch):
-    of_all = train(parts, **CASES["one row for two"])
-    monkeypatch.setattr(saerec.training, "N_LEFT_OUT", FEW)
-    alone = train(parts, **CASES["one row for two"])
-    assert_close(found[0]["few left out"], alone, atol=1e-5)
-    assert not np.allclose(of_all[1]["output.bias"], alone[1]["output.bias"], atol=1e-4)
 
 
 def test_another_number_of_processes_goes_on(found, parts):

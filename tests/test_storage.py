@@ -292,6 +292,7 @@ def test_what_was_written_before_still_loads(folder):
     for name in ("score", "error", "chance"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
     assert (rec.drift is None) == (folder.name == "format_2")
+    assert rec.blend == (0.3 if folder.name == "format_4" else 0.5)
     if rec.drift:
         asked = pd.read_csv(folder / "told_when.csv")
         told = rec.predict(asked["user_id"], asked["item_id"], asked["timestamp"])
