@@ -1,9 +1,10 @@
 """From a trained autoencoder to predictions: for its users, for somebody new, and what each rating did for them.
 
-Both layouts answer the same three questions, before clipping to the scale of the ratings: `scores` for whole rows of
-users, `new_user_scores`, and `influence`: by how much each rating of somebody new changes their predictions, against
-leaving it out. Of a known user that is exact where a row is a user; where a row is an item they have weights of their
-own, trained with all their ratings, and it says what would happen to somebody new with the same ratings.
+Both layouts answer the same questions, before clipping to the scale of the ratings: `scores` for whole rows of users,
+`at` for some of their items, `new_user_scores`, and `influence`: by how much each rating of somebody new changes their
+predictions, against leaving it out. Of a known user that is exact where a row is a user; where a row is an item they
+have weights of their own, trained with all their ratings, and it says what would happen to somebody new with the same
+ratings.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from saerec.baselines import TINY, BiasBaseline
-from saerec.batches import Batch, Cells, RatingRows
+from saerec.batches import SPARSE_BELOW, Batch, Cells, RatingRows
 from saerec.model import SAE, store_by_column
 from saerec.ratings import RatingMatrix
 
@@ -38,6 +39,17 @@ class UserPredictor:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Predictions of all items for the users at `rows`: (B, I) float32, stars."""
         return self.rows.predict(self.model, self.rows.batch(rows))
+
+    @torch.no_grad()
+    def at(self, rows: np.ndarray, places: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Of these users' predictions those of N pairs, a place among `rows` and a column: (N,) float32, stars."""
+        if not _few(rows, cols, self.rows.ratings):
+            return self.scores(rows)[places, cols]
+        self.model.eval()
+        code, weight, bias = self.rows.ends(self.model, self.rows.batch(rows))
+        written = ((code[places] * weight[cols]).sum(dim=1) + bias[cols]).cpu().numpy()
+        rows = rows[places]
+        return self.rows.says(written, self.rows.ratings.user_counts[rows] > 0, cols) + self.rows.offset(rows, cols)
 
     def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """Predictions of all items for somebody who gave `ratings` to the items at `cols`: (I,) float32, stars."""
@@ -91,6 +103,10 @@ class MeanPredictor:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """As of each."""
         return self._mean(predictor.scores(rows) for predictor in self.predictors)
+
+    def at(self, rows: np.ndarray, places: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """As of each."""
+        return self._mean(predictor.at(rows, places, cols) for predictor in self.predictors)
 
     def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """As of each."""
@@ -149,6 +165,15 @@ class ItemPredictor:
         known = (self.ratings.user_counts[rows, None] > 0) & (self.ratings.item_counts > 0)
         return self.baseline.predict(rows[:, None], np.arange(self.ratings.n_items)) + np.where(known, deviation, 0)
 
+    def at(self, rows: np.ndarray, places: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Of these users' predictions those of N pairs, a place among `rows` and a column: (N,) float32, stars."""
+        if not _few(rows, cols, self.ratings):
+            return self.scores(rows)[places, cols]
+        rows = rows[places]
+        deviation = np.einsum("nh,nh->n", self.weights[rows], self.codes[cols]) + self.bias[rows]
+        known = (self.ratings.user_counts[rows] > 0) & (self.ratings.item_counts[cols] > 0)
+        return self.baseline.predict(rows, cols) + np.where(known, deviation, 0)
+
     def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """Predictions of all items for somebody who gave `ratings` to the items at `cols`: (I,) float32, stars."""
         offset = self._offset(cols, ratings)
@@ -204,6 +229,11 @@ class ItemPredictor:
     def _dual(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """The weight of each rating, `a` above: (n,) float64."""
         return np.linalg.solve(self._gram(self.centred_codes[cols].astype(np.float64)), self._rest(cols, ratings))
+
+
+def _few(rows: np.ndarray, cols: np.ndarray, ratings: RatingMatrix) -> bool:
+    """Whether so few cells of these rows are asked for that one by one is faster than all of them."""
+    return len(cols) < SPARSE_BELOW * len(rows) * ratings.n_items
 
 
 def _bias_changes(baseline: BiasBaseline, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:

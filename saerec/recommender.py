@@ -136,7 +136,7 @@ class Recommender:
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         mask_weight: float = 2.0,
-        feature_weight: float = 6.0,
+        feature_weight: float = 12.0,
         shrinkage: float = 5.0,
         n_epochs: int | None = None,
         batch_size: int | None = None,
@@ -218,8 +218,7 @@ class Recommender:
         _check_one_of("rank_by", self.rank_by, RANKINGS)
         if not self.ridge > 0:  # without, the taste of somebody new may have no solution
             raise ValueError(f"ridge must be above 0, not {self.ridge}")
-        if not 0 <= self.blend <= 1:
-            raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
+        _check_blend(self.blend)
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
@@ -292,6 +291,7 @@ class Recommender:
             with suppress(training.DivergedError):
                 recommender.fit(train, valid, keep="best", progress=progress, **options)
             for blend in grid.get("blend", (self.blend,)):
+                _check_blend(blend)
                 error = math.inf
                 if hasattr(recommender, "ratings"):
                     recommender.blend = blend
@@ -437,9 +437,7 @@ class Recommender:
         self.ratings, self.seen, self.baseline, self.choice = ratings, seen, baseline, choice
         self.models, self.best_epochs = models, best_epochs
 
-    def _mixed(
-        self, predictors: list[ItemPredictor | UserPredictor]
-    ) -> ItemPredictor | UserPredictor | MeanPredictor:
+    def _mixed(self, predictors: list[ItemPredictor | UserPredictor]) -> ItemPredictor | UserPredictor | MeanPredictor:
         return MeanPredictor(predictors, (self.blend, 1 - self.blend)) if len(predictors) > 1 else predictors[0]
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
@@ -519,7 +517,7 @@ class Recommender:
         for start in range(0, len(users), USERS_AT_A_TIME):
             chunk = users[start : start + USERS_AT_A_TIME]
             pairs = known[ends[start] : ends[start + len(chunk)]]
-            predicted[pairs] = self._predictor.scores(chunk)[np.searchsorted(chunk, rows[pairs]), cols[pairs]]
+            predicted[pairs] = self._predictor.at(chunk, np.searchsorted(chunk, rows[pairs]), cols[pairs])
         predicted = predicted.clip(*self.scale)
         if timestamps is None or self.drift is None:
             return predicted
@@ -970,6 +968,11 @@ def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
     if value not in possible:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _check_blend(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"blend must be between 0 and 1, not {value}")
 
 
 def _warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int | None) -> None:

@@ -1,12 +1,13 @@
 """What a run's folder holds: which notebook writes which file, which reads it, and whether it is as it was written."""
 
+import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from saerec.datasets import TABLE
-from saerec.files import check_free
+from saerec.files import WRITER, check_free, remove
 from saerec.record import RECORD, TRAINING, new_record, others, read_record
 
 PACKAGE = Path(__file__).parent
@@ -67,13 +68,19 @@ READS = {
     "05_original_study": ("ratings.parquet", "movies.parquet"),
     "06_peers": ("trained", "train.parquet", "valid.parquet", "test.parquet"),
 }
-CHECK_THEMSELVES = {"checkpoints", "refit", "original", "peers"}  # their files hold their own checksums
+UNTIL_DONE = {"original", "peers"}  # of no use once their notebook is done
+CHECK_THEMSELVES = {"checkpoints", "refit"} | UNTIL_DONE  # their files hold their own checksums
 TRAINED_BY = ("01_exploration", "02_training")  # whose parameters are all that training takes
 
 SCORES = "scores.csv"
 INDEX_PAGE, RECOMMENDER_PAGE = PAGES = ("index.html", "recommender.html")
 # What the latter is made of, after the notebooks, and every list:
 FOR_ITS_PAGE = ("model", "movies.parquet", "ratings.parquet")
+
+
+def written_by(notebook: str) -> list[str]:
+    """The names of what a notebook writes."""
+    return [name for name, (writer, _) in ARTEFACTS.items() if writer == notebook]
 
 
 def run_folder(dataset: str, out: str = "") -> Path:
@@ -113,6 +120,15 @@ def artefact(folder: Path, name: str) -> Path:
             raise FileNotFoundError(f"{path} is missing: saerec train writes it, and with --resume once more")
         raise FileNotFoundError(f"{path} is missing: the notebook {ARTEFACTS[name][0]} writes it, run that first")
     return path
+
+
+def done_with(folder: Path, name: str) -> None:
+    """Remove what a notebook needed to go on, now that all is written.
+
+    If `saerec run` executes the notebook, it does that itself, when the record says that the notebook is done.
+    """
+    if WRITER not in os.environ:
+        remove(Path(folder, name))
 
 
 def to_recommend(folder: Path) -> list[Path]:

@@ -213,6 +213,8 @@ def run(
                 passed = {name: v for name, v in passed.items() if v != defaults[name] or name in ("dataset", "out")}
                 record |= {"parameters": of_others | passed, "data": inputs["data"] or record["data"]}
                 write_record(folder, record)
+                for name in runs.UNTIL_DONE.intersection(runs.written_by(notebook.stem)):
+                    remove(folder / name)
         except BaseException:
             try:
                 _write_pages(folder, record)
@@ -257,7 +259,7 @@ def _own(parameters: Mapping[str, object]) -> dict[str, object]:
 
 def _has_states(folder: Path, notebook: Path) -> bool:
     """Whether a training of a notebook can be gone on with."""
-    names = [name for name in runs.CHECK_THEMSELVES if runs.ARTEFACTS.get(name, [None])[0] == notebook.stem]
+    names = runs.CHECK_THEMSELVES.intersection(runs.written_by(notebook.stem))
     return any(any((folder / name).rglob("state*")) for name in names)
 
 
@@ -356,7 +358,7 @@ def _run_notebook(
 ) -> None:
     """Execute a notebook; the record says that it is begun or has failed, and the caller writes that it is done."""
     name = notebook.stem
-    own = [written for written, (writer, _) in runs.ARTEFACTS.items() if writer == name]
+    own = runs.written_by(name)
     going = () if todo == GO_ON else own
     for path in (*_copies(notebook, folder), *(folder / written for written in going)):
         remove(path)
@@ -376,7 +378,8 @@ def _run_notebook(
     exports.write_notebook_page(folder / notebook.name)
     copies = [copy.name for copy in _copies(notebook, folder)]
     work["writes"] = checksums(folder, [*(file for file in own if file not in runs.CHECK_THEMSELVES), *copies])
-    work["folders"] = [file for file in own if file in runs.CHECK_THEMSELVES and (folder / file).exists()]
+    stay = runs.CHECK_THEMSELVES - runs.UNTIL_DONE
+    work["folders"] = [file for file in own if file in stay and (folder / file).exists()]
     record["seconds"][name] = round(time.perf_counter() - start, 1)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from saerec import SAE, BiasBaseline, RatingMatrix
-from saerec.prediction import ItemPredictor, UserPredictor
+from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 
 MASK_WEIGHT, RIDGE = 1.5, 0.7
 
@@ -69,6 +69,25 @@ def either(request) -> Case:
 
 NOBODY = np.array([], dtype=int), np.array([], dtype=np.float32)
 COLS, RATINGS = np.array([3, 9, 20, 7]), np.array([5.0, 1.0, 4.5, 3.0], dtype=np.float32)
+
+
+def test_some_predictions_are_those_of_the_whole_rows(either, monkeypatch):
+    """The cold are among them, a pair may come twice, and rows without a pair."""
+    rng, matrix = np.random.default_rng(0), either.matrix
+    rows = np.array([0, 3, 2, matrix.n_users - 1, 7])
+    places, cols = rng.choice([0, 1, 3, 4], 60), rng.integers(0, matrix.n_items, 60)
+    cols[:2] = 0
+    assert len({*zip(places, cols)}) < 60
+    mixed = MeanPredictor([either.predictor, either.predictor], (0.25, 0.75))
+    expected = either.predictor.scores(rows)[places, cols]
+    for share in (0.0, 1e9):
+        monkeypatch.setattr("saerec.prediction.SPARSE_BELOW", share)
+        if share:
+            monkeypatch.setattr(type(either.predictor), "scores", None)
+        for predictor in (either.predictor, mixed):
+            found = predictor.at(rows, places, cols)
+            assert found.dtype == np.float32 and found.shape == (60,)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_scores_are_offset_plus_output_and_offset_alone_for_the_cold(either):

@@ -188,6 +188,77 @@ class TestFit:
         assert torch.equal(torch.get_rng_state(), before)
 
 
+class TestGrid:
+    def test_what_is_best_on_valid_is_taken_over_and_refitted(self, parts):
+        grid = {"weight_decay": [0.1, 3.0], "shrinkage": [0.5, 3.0, 50.0]}
+        rec = quick().fit(*parts[:2], grid=grid)
+        every = [{"weight_decay": decay, "shrinkage": n} for decay in (0.1, 3.0) for n in (0.5, 3.0, 50.0)]
+        errors = [quick(**one, refit=False).fit(*parts[:2]).evaluate(parts[1])["rmse"] for one in every]
+        assert rec.tried[list(grid)].to_dict("records") == every and rec.tried["valid_rmse"].tolist() == errors
+        best = every[int(np.argmin(errors))]
+        assert (rec.weight_decay, rec.shrinkage) == tuple(best.values()) != (0.1, 5.0) and len(set(errors)) == 6
+        by_hand = quick(**best).fit(*parts[:2])
+        assert_frame_equal(rec.recommend(k=3), by_hand.recommend(k=3), check_exact=True)
+        assert rec.fit(*parts[:2]).tried is None and rec.shrinkage == best["shrinkage"]
+
+    def test_for_a_blend_nothing_is_trained_again(self, parts, monkeypatch):
+        trained, train = [], saerec.training.fit
+        monkeypatch.setattr(saerec.training, "fit", lambda *a, **b: trained.append(1) or train(*a, **b))
+        blends = [0.0, 0.3, 0.5, 1.0]
+        rec = quick(orientation="mean", refit=False).fit(*parts[:2], grid={"blend": blends})
+        assert len(trained) == 2 * 2 and rec.tried["blend"].tolist() == blends
+        rows, cols = rec.ratings.positions(parts[1]["user_id"], parts[1]["item_id"])
+        item, both = (each.scores(np.arange(len(rec.user_ids)))[rows, cols] for each in rec.predictors)
+        alone = rec.baseline.predict(rows, cols)
+        for blend, error in zip(blends, rec.tried["valid_rmse"]):
+            mixed = np.where((rows >= 0) & (cols >= 0), blend * item + (1 - blend) * both, alone).clip(*rec.scale)
+            assert error == pytest.approx(saerec.rmse(parts[1]["rating"], mixed), abs=1e-6)
+        assert rec.blend == blends[rec.tried["valid_rmse"].argmin()]
+        assert rec.evaluate(parts[1])["rmse"] == rec.tried["valid_rmse"].min()
+
+    @pytest.mark.filterwarnings("ignore:after epoch")
+    def test_what_diverges_is_not_chosen(self, parts):
+        rec = quick(n_epochs=2).fit(*parts[:2], grid={"lr": [1e30, 0.1]})
+        assert rec.lr == 0.1 and rec.tried["valid_rmse"][0] == np.inf > rec.tried["valid_rmse"][1]
+        with pytest.raises(saerec.DivergedError, match="all settings of the grid diverged"):
+            quick(n_epochs=2).fit(*parts[:2], grid={"lr": [1e30]})
+
+    def test_an_interrupted_one_goes_on(self, parts, tmp_path, monkeypatch):
+        grid = {"shrinkage": [2.0, 5.0]}
+        whole = quick().fit(*parts[:2], grid=grid)
+        save, saved = Checkpoints.save, []
+
+        def interrupted(self, *state):
+            save(self, *state)
+            saved.append(self.directory.name)
+            if len(saved) == 13:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quick().fit(*parts[:2], grid=grid, checkpoint_dir=tmp_path)
+        on = quick().fit(*parts[:2], grid=grid, checkpoint_dir=tmp_path, resume=True)
+        assert saved[:20] == ["grid_0"] * 10 + ["grid_1"] * 10 and len(saved) == 30 + whole.best_epoch
+        assert_frame_equal(on.recommend(k=3), whole.recommend(k=3), check_exact=True)
+
+    @pytest.mark.parametrize(
+        ("grid", "message"),
+        [
+            ({"shrinking": [1]}, "'shrinking' is no setting"),
+            ({"rank_by": ["both"]}, "'rank_by' is no setting that changes errors"),
+            ({"lr": []}, "a setting of no values"),
+            ({"blend": [2]}, "blend must be between 0 and 1, not 2"),
+        ],
+    )
+    def test_nonsense_is_refused(self, parts, grid, message):
+        with pytest.raises(ValueError, match=message):
+            quick(n_epochs=1, orientation="mean").fit(*parts[:2], grid=grid)
+
+    def test_needs_validation_ratings(self, parts):
+        with pytest.raises(ValueError, match="chosen on validation ratings"):
+            quick().fit(parts[0], grid={"shrinkage": [1]})
+
+
 @pytest.fixture
 def features() -> pd.DataFrame:
     """Two numbers for each of the 24 items of `tastes`."""

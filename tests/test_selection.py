@@ -1,5 +1,7 @@
 """Settings chosen on validation in bounded time, and errors over folds."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,12 +10,15 @@ import saerec
 from saerec import selection
 
 QUICK = {"n_epochs": 2, "lr": 0.003}
+pytestmark = pytest.mark.filterwarnings("ignore:after epoch 1 the error")  # of settings that do not suit
 
 
 @pytest.fixture(scope="module")
 def tried(parts):
     train, valid, _ = parts
-    return saerec.tune(train, valid, seed=1, **QUICK)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "after epoch 1 the error")  # of settings that do not suit
+        return saerec.tune(train, valid, seed=1, **QUICK)
 
 
 def test_the_best_settings_come_first_and_give_that_error_again(tried, parts):

@@ -341,6 +341,27 @@ class TestGoingOn:
         assert executed == [("02_second", True)] and "02_second was interrupted and goes on\n" in said
         assert (tmp_path / "run" / "checkpoints" / "state").exists()
 
+    def test_what_it_takes_to_go_on_goes_when_the_record_says_that_all_is_done(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr(runs, "UNTIL_DONE", {"checkpoints"})
+        write, there = series.write_record, []
+
+        def killed(folder, record):
+            done = "writes" in record["notebooks"].get("02_second", {})
+            there.append((done, (folder / "checkpoints").exists()))
+            if done and len(there) < 9:
+                raise KeyboardInterrupt
+            write(folder, record)
+
+        monkeypatch.setattr(series, "write_record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert (True, True) in there and (tmp_path / "run" / "checkpoints").exists()
+        there.extend([(False, False)] * 9)
+        assert run()[0] == [("02_second", True)] and not (tmp_path / "run" / "checkpoints").exists()
+        assert saerec.record.read_record(tmp_path / "run")["notebooks"]["02_second"]["folders"] == []
+        (tmp_path / "run" / "checkpoints").mkdir()  # killed between the record and that
+        assert run()[0] == [] and not (tmp_path / "run" / "checkpoints").exists()
+
     def test_an_interrupted_one_of_other_parameters_does_not(self, run, tmp_path):
         with pytest.raises(series.SeriesError):
             run(parameters={"divisor": 0})
@@ -690,6 +711,15 @@ def test_a_table_of_errors_that_was_changed_is_not_told_and_stops_nothing(unexec
 def test_a_missing_artefact_names_the_notebook_that_writes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train\.parquet is missing: the notebook 02_training writes it"):
         runs.artefact(tmp_path, "train.parquet")
+
+
+def test_what_a_notebook_needed_to_go_on_is_removed_by_who_knows_that_it_is_done(tmp_path, monkeypatch):
+    for writer, there in ((None, False), ("1", True)):
+        (tmp_path / "peers").mkdir()
+        if writer:
+            monkeypatch.setenv("SAEREC_WRITER", writer)
+        runs.done_with(tmp_path, "peers")
+        assert (tmp_path / "peers").exists() == there
 
 
 def test_a_run_folder_is_named_after_the_data_set(monkeypatch, tmp_path):
