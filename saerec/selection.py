@@ -41,8 +41,9 @@ def tune(
 
     One setting after the other, in the order of `VALUES`: the defaults first, then each other value, with all else as
     in the best try so far. The order is fixed and every try repeats to the bit, but time does not: which tries it
-    leaves out, and so what the later ones build on, may differ from run to run. The weight of the two layouts in
-    "mean" is not among them: the best of nine gains 0.0003 on MovieLens latest-small (``tests/benchmarks/tried.py``).
+    leaves out, and so what the later ones build on, may differ from run to run. The blend of "mean" is not among them:
+    the best of nine gains 0.0003 on MovieLens latest-small (``tests/benchmarks/tried.py``), and `Recommender.fit`
+    chooses it from a grid without training anything again.
 
     Parameters
     ----------

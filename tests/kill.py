@@ -4,7 +4,7 @@ python tests/kill.py --kills 50
 python tests/kill.py --kills 10 --series
 
 The study trains on the ratings that ship with the repository, chooses an epoch, refits, saves the model and writes
-lists; or with --series it is what `saerec run` makes of the first three notebooks, kernels and all. Every kill is a
+lists; or with --series it is what `saerec run` makes of the notebooks that train, kernels and all. Every kill is a
 SIGKILL, which no program can prepare for; then the same study is started again.
 """
 
@@ -26,7 +26,8 @@ from saerec.files import save_atomically
 
 RESULTS = ("recommender.safetensors", "history.csv", "top10.csv")
 OF_SERIES = ("history.csv", "scores.csv", "list_scores.csv", "calibration.csv", "model/recommender.safetensors")
-SETTINGS = {"hidden_dims": (200,), "n_epochs": 30, "batch_size": 128, "rank_by": "rating"}
+OF_SERIES += ("ledger.csv", "original_history.csv", "peers.csv")
+SETTINGS = {"hidden_dims": (200,), "n_epochs": 30, "batch_size": 128}
 
 
 def study(folder: Path, train: pd.DataFrame, valid: pd.DataFrame, settings: dict) -> None:
@@ -43,11 +44,11 @@ def study(folder: Path, train: pd.DataFrame, valid: pd.DataFrame, settings: dict
 
 
 def series(folder: Path) -> None:
-    """The first three notebooks, going on from what is in the folder."""
+    """The notebooks, going on from what is in the folder."""
     from saerec.series import run
 
-    parameters = {"n_users": 300, "n_items": 300, "n_epochs": 12}
-    run(out=folder, only=["01", "02", "03"], parameters=parameters, progress=False)
+    parameters = {"n_users": 300, "n_items": 300, "n_epochs": 12, "original_epochs": 3, "short_epochs": 1}
+    run(out=folder, parameters=parameters | {"batch_epochs": 30, "n_seeds": 2, "seeds": 1}, progress=False)
 
 
 def kill_and_compare(

@@ -4,7 +4,7 @@ Every row is the default with one thing changed, trained from several initial we
 are not looked at. Prints a Markdown table; on two cores it takes about half an hour::
 
     python tests/benchmarks/tried.py
-    python tests/benchmarks/tried.py --dataset data/ml-1m
+    python tests/benchmarks/tried.py --dataset data/ml-1m --until-user 2999 --n-items 4000 --test 0.1
     python tests/benchmarks/tried.py --seeds 1 --only "no genres and years" "two layers, 500 and 200"
 """
 
@@ -36,7 +36,7 @@ ROWS = {
     "orientation both": {"orientation": "both"},
     "orientation mean": {"orientation": "mean"},
     "told when each rating was given": {"told_when": True},
-    "orientation mean, the best of nine weights": {"orientation": "mean", "weights": np.arange(1, 10) / 10},
+    "orientation mean, the best of nine blends": {"orientation": "mean", "grid": {"blend": np.arange(1, 10) / 10}},
     "orientation mean, weight decay 2 in both": {"orientation": "mean", "weight_decay": 2.0},
 }
 
@@ -46,10 +46,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dataset", default="ml-latest-small", help="another MovieLens release, or a folder of one")
+    parser.add_argument("--until-user", type=int, help="those with an id up to this one alone")
+    parser.add_argument("--n-items", type=int, default=1000, help="the most rated ones (default: 1000)")
+    parser.add_argument("--test", type=float, default=0.2, help="share of the ratings left aside (default: 0.2)")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help="these beside the default")
     options = parser.parse_args()
     data = saerec.load_movielens(options.dataset)
-    train, valid, _ = saerec.split_ratings(saerec.top_users_and_items(data.ratings))
+    ratings = data.ratings
+    if options.until_user is not None:
+        ratings = ratings[ratings["user_id"] <= options.until_user]
+    ratings = saerec.top_users_and_items(ratings, n_items=options.n_items)
+    train, valid, _ = saerec.split_ratings(ratings, test=options.test)
     chosen = {name: change for name, change in ROWS.items() if name in (options.only or ROWS) or not change}
     tabulate(train, valid, saerec.movie_features(data.movies), chosen, options.seeds)
 
@@ -69,16 +76,11 @@ def tabulate(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, r
 
 def error(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame, seed: int, **change) -> float:
     """The validation error of a training, at its best epoch."""
-    settings = {"item_features": features, "told_when": False, "weights": None} | change
-    features, told_when, weights = (settings.pop(name) for name in ("item_features", "told_when", "weights"))
+    settings = {"item_features": features, "told_when": False, "grid": {}} | change
+    features, told_when, grid = (settings.pop(name) for name in ("item_features", "told_when", "grid"))
     recommender = saerec.Recommender(**settings, rank_by="rating", refit=False, seed=seed)
-    recommender.fit(train, valid, item_features=features)
-    if weights is None:
-        return recommender.evaluate(valid, told_when=told_when)["rmse"]
-    rows, cols = recommender.ratings.positions(valid["user_id"], valid["item_id"])
-    item, both = (each.scores(np.arange(len(recommender.user_ids)))[rows, cols] for each in recommender.predictors)
-    mixed = [(weight * item + (1 - weight) * both).clip(*recommender.scale) for weight in weights]
-    return min(saerec.rmse(valid["rating"], each) for each in mixed)
+    recommender.fit(train, valid, item_features=features, grid=grid)
+    return recommender.evaluate(valid, told_when=told_when)["rmse"]
 
 
 if __name__ == "__main__":
