@@ -136,7 +136,7 @@ class Recommender:
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         mask_weight: float = 2.0,
-        feature_weight: float = 12.0,
+        feature_weight: float = 20.0,
         shrinkage: float = 5.0,
         n_epochs: int | None = None,
         batch_size: int | None = None,

@@ -26,7 +26,7 @@ ROWS = {
     "twice the weight decay": {"weight_decay": 6.0},
     "biases not shrunk": {"shrinkage": 0.0},
     "no biases, deviations from the mean of all ratings": {"shrinkage": 1e9},
-    "genres and years at half their weight": {"feature_weight": 6.0},
+    "genres and years at a third of their weight": {"feature_weight": 6.0},
     "200 units": {"hidden_dims": (200,)},
     "1,000 units": {"hidden_dims": (1000,)},
     "two layers, 500 and 200": {"hidden_dims": (500, 200)},

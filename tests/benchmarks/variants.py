@@ -73,7 +73,7 @@ def prepared(train: pd.DataFrame, valid: pd.DataFrame, features: pd.DataFrame) -
     matrix = saerec.RatingMatrix.from_frame(train, **ids)
     aligned = features.reindex(every.item_ids, fill_value=0).to_numpy(np.float32)
     baseline = saerec.BiasBaseline().fit(matrix)
-    return Data(matrix.T, saerec.RatingMatrix.from_frame(valid, **ids).T, baseline.T, 12 * aligned)
+    return Data(matrix.T, saerec.RatingMatrix.from_frame(valid, **ids).T, baseline.T, 20 * aligned)
 
 
 def network(data: Data, seed: int) -> saerec.SAE:
