@@ -743,7 +743,11 @@ class Recommender:
         ------
         UnknownIdError
             A user or an item that was not in the data.
+        TypeError
+            Several of them.
         """
+        if not (np.isscalar(user_id) and np.isscalar(item_id)):
+            raise TypeError("explain takes one user_id and one item_id, not several")
         (row,), (col,) = self._fitted().ratings.positions([user_id], [item_id])
         for name, position, unknown in (("user", row, user_id), ("item", col, item_id)):
             if position < 0:
@@ -775,6 +779,11 @@ class Recommender:
         """What nobody is recommended, stored where seen, (U, I): made once for many calls of `recommend`."""
         pairs = [self._fitted().seen.coordinates()[:2]]
         for frame in [seen] if isinstance(seen, pd.DataFrame) else seen:
+            if not isinstance(frame, pd.DataFrame):
+                raise TypeError(
+                    f"seen must be a frame with user_id and item_id, or several, not of {type(frame).__name__}"
+                )
+            check_columns(["user_id", "item_id"], frame.columns, "seen")
             rows, cols = self.ratings.positions(frame["user_id"], frame["item_id"])
             known = (rows >= 0) & (cols >= 0)
             pairs.append((rows[known], cols[known]))

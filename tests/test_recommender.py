@@ -549,6 +549,14 @@ class TestRecommend:
             liked = explained[(explained["rating"] >= given.mean()) & (explained["influence"] > 0)]
             assert liked["item_id"].head(1).tolist() == ([] if reason is pd.NA else [reason])
 
+    def test_what_is_no_frame_or_several_ids_are_refused(self, rec, parts):
+        with pytest.raises(TypeError, match="seen must be a frame with user_id and item_id, or several, not of str"):
+            rec.recommend(rec.user_ids[:1], seen="test.csv")
+        with pytest.raises(MissingColumnError, match="seen"):
+            rec.recommend(rec.user_ids[:1], seen=parts[2].drop(columns="item_id"))
+        with pytest.raises(TypeError, match="one user_id and one item_id"):
+            rec.explain(rec.user_ids[:2], rec.item_ids[:2])
+
     def test_explain_knows_who_has_no_ratings_and_what_is_unknown(self, unrefitted):
         assert unrefitted.explain(1000, unrefitted.item_ids[3]).empty
         with pytest.raises(KeyError, match="user 1 was not in the data"):
