@@ -98,6 +98,8 @@ class ChoiceModel:
         ValueError, BusyFolderError, NoSpaceError
             As of `saerec.training.fit`.
         """
+        if resume and checkpoint_dir is None:
+            raise ValueError("resume=True needs the checkpoint_dir to resume from")
         self.ratings = ratings
         rows = np.flatnonzero(ratings.user_counts)
         with torch.random.fork_rng():
@@ -116,6 +118,7 @@ class ChoiceModel:
             names = ("n_epochs", "lr", "weight_decay", "input_dropout", "seed")
             settings = {name: getattr(self, name) for name in names} | {"batch_size": batch_size, "model": str(model)}
             settings |= {"train": crc_of(ratings.csr.indptr, ratings.csr.indices), "last_alone": True}
+            settings["sparse"] = self._reads_observed_cells()  # says how the moments are stored
             checkpoints = Checkpoints(Path(checkpoint_dir), settings, keep="best")
             begun = checkpoints.held(self.n_epochs, model, optimizer, scheduler, resume=resume)
         hidden = not progress or distributed.rank() > 0

@@ -101,8 +101,8 @@ WRITER = "SAEREC_WRITER"  # environment variable: the process that holds a folde
 
 
 @contextmanager
-def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process alone.
+def one_writer(folder: Path, *, alone: bool = False, lock_name: str = LOCK) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone, or what else the lock is of.
 
     The operating system lets go of it when the process ends, however it ends: no stale lock is left behind. Files that
     an earlier one left half-written go: at once if all who write there hold the folder (`alone`), else an hour later.
@@ -113,12 +113,12 @@ def one_writer(folder: Path, *, alone: bool = False) -> Iterator[None]:
         Another process holds it; the message says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / LOCK), folder / f"{LOCK}.pid"
+    lock, holder = FileLock(folder / lock_name), folder / f"{lock_name}.pid"
     starter = os.environ.get(WRITER)  # who may hold the folder that this one lies in
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise BusyFolderError(_busy(folder)) from None
+        raise BusyFolderError(_busy(folder, lock_name)) from None
     try:
         holder.write_text(str(os.getpid()), encoding="utf-8")
         os.environ[WRITER] = str(os.getpid())
@@ -152,14 +152,14 @@ def check_free(folder: Path) -> None:
         lock.release()
 
 
-def _holder(folder: Path) -> str:
+def _holder(folder: Path, lock_name: str = LOCK) -> str:
     with suppress(FileNotFoundError):
-        return (folder / f"{LOCK}.pid").read_text(encoding="utf-8")
+        return (folder / f"{lock_name}.pid").read_text(encoding="utf-8")
     return "unknown"
 
 
-def _busy(folder: Path) -> str:
-    return f"process {_holder(folder)} is writing to {folder}: wait for it, or choose another folder"
+def _busy(folder: Path, lock_name: str = LOCK) -> str:
+    return f"process {_holder(folder, lock_name)} is writing to {folder}: wait for it, or choose another folder"
 
 
 def check_space(folder: Path, n_bytes: int, advice: str) -> None:

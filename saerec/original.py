@@ -6,6 +6,7 @@ set to, where nothing is observed. For training that is meant, see `training`.
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,7 +23,7 @@ from saerec.files import one_writer
 from saerec.metrics import rmse, user_rmse
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
-from saerec.storage import DamagedFileError, fits, read_tensors, write_tensors
+from saerec.storage import DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
 
 SECONDS_BETWEEN = 10.0  # what is written to go on from: more often it would cost more than it saves
 
@@ -73,6 +74,7 @@ def train_original(
     on_epoch: Callable[[nn.Module], Mapping[str, float] | None] | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
+    measured: int | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place as the original study did; the history, one row per epoch.
 
@@ -98,7 +100,10 @@ def train_original(
     checkpoint : path, optional
         A file that gets what it takes to go on: after the last epoch, and on the way every ten seconds.
     resume : bool
-        Go on from that file, if it is there. The result is, but for the seconds, that of a training in one go.
+        Go on from that file, if it is there. The result is, but for the seconds, that of a training in one go, if
+        nothing in `model` is drawn while it is trained. A damaged one is named in a warning, and training begins anew.
+    measured : int, optional
+        A checksum of what `on_epoch` measures by, so that a history goes on with the same.
 
     Returns
     -------
@@ -110,10 +115,12 @@ def train_original(
     ------
     ValueError
         A setting out of range, no ratings, or a checkpoint of other settings, data or initial weights.
-    DamagedFileError
-        The checkpoint is not as it was written.
     """
     _check_settings(n_epochs=n_epochs, batch_size=batch_size)
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs the checkpoint to resume from")
+    if checkpoint is not None:
+        Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
     ratings, observed, counts = _users_with_ratings(train)  # written out once, not a row at every step
     optimizer = torch.optim.RMSprop(model.parameters(), lr=lr, weight_decay=weight_decay)
     optimizer.zero_grad()  # what an earlier training left behind is not part of this one
@@ -126,10 +133,17 @@ def train_original(
         "batch_size": batch_size,
         "train": crc_of(csr.indptr, csr.indices, csr.data),
         "initial weights": crc_of(*first_weights),
+        "model": str(model),
+        "measured": measured,
     }
     history = []
-    if resume and checkpoint is not None and Path(checkpoint).exists():
-        history = _restored(Path(checkpoint), settings, model, optimizer)
+    if resume and Path(checkpoint).exists():
+        try:
+            history = _restored(Path(checkpoint), settings, model, optimizer)
+        except NewerFileError:
+            raise
+        except DamagedFileError as error:
+            warnings.warn(f"{error}; training begins anew", stacklevel=2)
     written = time.perf_counter()
     for epoch in range(len(history) + 1, n_epochs + 1):
         model.train()
@@ -347,13 +361,19 @@ def train_seeds(
         clipped = _errors(held_out, (offset + output).clip(*train.scale), "_clipped")
         return {"mean_output": output.mean()} | stds | errors | clipped
 
+    if resume and checkpoint_dir is None:
+        raise ValueError("resume=True needs the checkpoint_dir to resume from")
+    options = {}
     with nullcontext() if checkpoint_dir is None else one_writer(Path(checkpoint_dir), alone=True):
+        for path in [] if resume or checkpoint_dir is None else Path(checkpoint_dir).glob("state_*"):
+            path.unlink()  # before anything is trained: should this be interrupted, there is nothing of another
         for seed in range(n_seeds):
-            options = {}
             if checkpoint_dir is not None:
+                kept_of = [np.frombuffer(",".join(held_out).encode(), dtype=np.uint8), np.ascontiguousarray(offset)]
+                for part in held_out.values():
+                    kept_of += [part.csr.indptr, part.csr.indices, part.csr.data]
                 options = {"checkpoint": Path(checkpoint_dir, f"state_{seed}.safetensors"), "resume": resume}
-                if not resume:
-                    options["checkpoint"].unlink(missing_ok=True)
+                options["measured"] = crc_of(*kept_of)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 models.append(SAE(train.n_items))

@@ -76,7 +76,6 @@ def write_page(
     if n_users < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
     (low, high), choice, pairs = ratings.scale, recommender.choice, _pairs(recommender, seen)
-    shares = (recommender.blend, 1 - recommender.blend) if len(recommender.predictors) > 1 else (1.0,)
     content = {
         "about": _about(ratings, rmse, thing, len(rows)),
         "source": source,
@@ -90,7 +89,8 @@ def write_page(
         "rated_by": _packed(np.bincount(pairs["col"], minlength=ratings.n_items).astype(np.uint32)),
         "users": _users(recommender, rows, pairs),
         "predictors": [
-            _predictor(predictor, rows) | {"share": share} for predictor, share in zip(recommender.predictors, shares)
+            _predictor(predictor, rows) | {"share": share}
+            for predictor, share in zip(recommender.predictors, recommender.shares)
         ],
         "error": _error(recommender),
         "choice": None if choice is None else _network(choice.model),

@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -115,13 +116,13 @@ def measure(
     if checkpoint_dir is not None:
         told = "\n".join(map(_told, (peer, train, valid, pairs, tried, seed, k)))
         path = Path(checkpoint_dir, f"state_{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors")
-        if (kept := _kept(path, ids)) is not None:
+        if (kept := _kept(path, ids, tried)) is not None:
             return kept
     # Spawned only where there is no other way: Linux counts the memory of the parent as a spawned process's peak.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(1, mp_context=context) as process:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as process:
         try:
             result = process.submit(_run, peer, train, valid, pairs, tried, seed, k).result()
         except BrokenProcessPool as error:
@@ -132,12 +133,23 @@ def measure(
         tensors = {"users": users, "items": items, "ranks": result.lists["rank"].to_numpy()}
         tensors |= {} if result.predicted is None else {"predicted": result.predicted}
         numbers = ("settings", "choose_seconds", "fit_seconds", "list_seconds", "memory")
-        description = {name: getattr(result, name) for name in numbers}
+        description = {name: getattr(result, name) for name in numbers} | {"settings": tried.index(result.settings)}
         write_tensors(path, "peer", {name: torch.tensor(each) for name, each in tensors.items()}, description)
     return result
 
 
-def _kept(path: Path, ids: RatingMatrix) -> PeerResult | None:
+def _end_with_parent() -> None:
+    """End when the process that started this one does, however that ends: it may be killed."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _kept(path: Path, ids: RatingMatrix, tried: list[dict]) -> PeerResult | None:
     """What an earlier call measured, if it is there and whole."""
     try:
         tensors, description = read_tensors(path, "peer")
@@ -145,8 +157,8 @@ def _kept(path: Path, ids: RatingMatrix) -> PeerResult | None:
             tensors[name].numpy() if name in tensors else None for name in ("predicted", "users", "ranks", "items")
         )
         lists = pd.DataFrame({"user_id": ids.user_ids[users], "rank": ranks, "item_id": ids.item_ids[items]})
-        names = [name for name in PeerResult._fields if name not in ("predicted", "lists")]
-        return PeerResult(predicted, lists, *(description[name] for name in names))
+        spent = [description[name] for name in PeerResult._fields[3:]]
+        return PeerResult(predicted, lists, tried[description["settings"]], *spent)
     except (FileNotFoundError, DamagedFileError, KeyError, IndexError, TypeError):
         return None
 
@@ -154,11 +166,14 @@ def _kept(path: Path, ids: RatingMatrix) -> PeerResult | None:
 def _told(value) -> str:
     """A peer or what it is given, in words that are others for anything else."""
     if isinstance(value, partial):
-        return f"{_told(value.func)} with {', '.join(f'{name} {_told(each)}' for name, each in value.keywords.items())}"
+        return f"{_told(value.func)} with {[*map(_told, value.args)]} {_told(value.keywords)}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(each)}" for name, each in value.items())
     if isinstance(value, pd.DataFrame):
-        rows = pd.util.hash_pandas_object(value).to_numpy()
-        return f"{list(value.columns)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
-    return value.__qualname__ if callable(value) else repr(value)
+        return f"{list(value.columns)} {_told(pd.util.hash_pandas_object(value).to_numpy())}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
 
 
 def _run(peer, train, valid, pairs, tried, seed, k) -> PeerResult:

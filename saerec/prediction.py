@@ -13,9 +13,12 @@ import numpy as np
 import torch
 
 from saerec.baselines import TINY, BiasBaseline
-from saerec.batches import SPARSE_BELOW, Batch, Cells, RatingRows
+from saerec.batches import Batch, Cells, RatingRows
 from saerec.model import SAE, store_by_column
 from saerec.ratings import RatingMatrix
+
+FEW = 0.005  # share of all cells of some rows
+PAIRS_AT_ONCE = 2**15
 
 
 class UserPredictor:
@@ -47,7 +50,9 @@ class UserPredictor:
             return self.scores(rows)[places, cols]
         self.model.eval()
         code, weight, bias = self.rows.ends(self.model, self.rows.batch(rows))
-        written = ((code[places] * weight[cols]).sum(dim=1) + bias[cols]).cpu().numpy()
+        chunks = np.array_split(np.arange(len(cols)), len(cols) // PAIRS_AT_ONCE + 1)
+        products = [(code[places[some]] * weight[cols[some]]).sum(dim=1) for some in chunks]
+        written = torch.cat(products).cpu().numpy() + bias.cpu().numpy()[cols]
         rows = rows[places]
         return self.rows.says(written, self.rows.ratings.user_counts[rows] > 0, cols) + self.rows.offset(rows, cols)
 
@@ -170,7 +175,9 @@ class ItemPredictor:
         if not _few(rows, cols, self.ratings):
             return self.scores(rows)[places, cols]
         rows = rows[places]
-        deviation = np.einsum("nh,nh->n", self.weights[rows], self.codes[cols]) + self.bias[rows]
+        chunks = np.array_split(np.arange(len(cols)), len(cols) // PAIRS_AT_ONCE + 1)
+        products = [np.einsum("nh,nh->n", self.weights[rows[some]], self.codes[cols[some]]) for some in chunks]
+        deviation = np.concatenate(products) + self.bias[rows]
         known = (self.ratings.user_counts[rows] > 0) & (self.ratings.item_counts[cols] > 0)
         return self.baseline.predict(rows, cols) + np.where(known, deviation, 0)
 
@@ -233,7 +240,7 @@ class ItemPredictor:
 
 def _few(rows: np.ndarray, cols: np.ndarray, ratings: RatingMatrix) -> bool:
     """Whether so few cells of these rows are asked for that one by one is faster than all of them."""
-    return len(cols) < SPARSE_BELOW * len(rows) * ratings.n_items
+    return len(cols) < FEW * len(rows) * ratings.n_items
 
 
 def _bias_changes(baseline: BiasBaseline, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:

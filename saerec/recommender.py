@@ -1,12 +1,13 @@
 """What a user keeps: ids, baseline and autoencoder in one object that fits, predicts, recommends, saves and loads."""
 
+import functools
 import inspect
 import itertools
 import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,20 @@ RANKINGS = ("rating", "popularity", "both")
 MOST_TO_CALIBRATE = 100_000  # validation ratings, about: more would take time and change nothing
 
 
+def _alone(fit: Callable) -> Callable:
+    """Whoever trains several networks in a `checkpoint_dir` holds it for all of them."""
+
+    @functools.wraps(fit)
+    def held(*arguments, checkpoint_dir: str | os.PathLike | None = None, **options):
+        holding = nullcontext()
+        if checkpoint_dir is not None and distributed.rank() == 0:
+            holding = one_writer(Path(checkpoint_dir), lock_name=".fit.lock")  # ".lock" is of each
+        with holding:
+            return fit(*arguments, checkpoint_dir=checkpoint_dir, **options)
+
+    return held
+
+
 class Recommender:
     """Predicts ratings and recommends items with an autoencoder of the deviations from regularised biases.
 
@@ -55,8 +70,8 @@ class Recommender:
         What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
         Sedhain et al., "AutoRec", WWW 2015, section 2), which predicts better. "user": a user with their ratings, as in
         the original study. "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean":
-        the mean of the predictions of "item" and "both", each trained by itself, which takes several times as long as
-        "item" and predicts a little better on MovieLens latest-small.
+        the mean of the predictions of "item" and "both" (see `blend`), each trained by itself, which takes several
+        times as long as "item" and predicts a little better on MovieLens latest-small.
     hidden_dims : sequence of int, optional
         Units of the hidden layers, sigmoid; one layer for "both". Left out: (500,), for "both" (300,).
     dropout, input_dropout : float in [0, 1)
@@ -169,6 +184,7 @@ class Recommender:
         self.seed = seed
         self.device = device
 
+    @_alone
     def fit(
         self,
         train: pd.DataFrame,
@@ -224,12 +240,11 @@ class Recommender:
         check_ratings(train)
         check_learnable(train)
         self._check_features(item_features, train)
+        grid = self._checked(grid, valid)
         timed = valid is not None and "timestamp" in train and "timestamp" in valid
         if timed:
             train, valid = (part.assign(timestamp=seconds_of(part["timestamp"])) for part in (train, valid))
         self.tried = None
-        if grid:
-            self._choose(train, valid, grid, item_features, checkpoint_dir, resume, progress)
         columns = [*RATING_COLUMNS, *(["timestamp"] if timed else [])]
 
         def every() -> pd.DataFrame:  # made twice, for it takes more memory than all matrices
@@ -239,12 +254,18 @@ class Recommender:
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
-        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
         if checkpoint_dir is not None and not resume and distributed.rank() == 0:
-            refit = self.refit and valid is not None
-            self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), refit)
-            self._clear(Path(checkpoint_dir))
-            self._clear(Path(checkpoint_dir, "refit"))
+            n_refits = int(self.refit and valid is not None)
+            if grid:  # whose trainings keep as little
+                n_refits += math.prod(len(values) for name, values in grid.items() if name != "blend")
+            self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), n_refits)
+            # Before anything is trained: should this be interrupted, there is nothing of another training.
+            for folder in (Path(checkpoint_dir), *Path(checkpoint_dir).glob("grid_*")):
+                self._clear(folder)
+                self._clear(folder / "refit")
+        if grid:
+            self._choose(train, valid, grid, item_features, checkpoint_dir, resume, progress)
+        baseline = BiasBaseline(shrinkage=self.shrinkage).fit(ratings)
         models, histories = {}, {}
         options = {"resume": resume, "progress": progress}
         for name, layout in self._layouts().items():
@@ -264,23 +285,42 @@ class Recommender:
             self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
 
+    def _checked(self, grid: Mapping[str, Sequence], valid: pd.DataFrame | None) -> dict[str, list]:
+        """A grid of plain values, all of which the settings can have."""
+        if not grid:
+            return {}
+        if valid is None:
+            raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
+        possible = self._parameters().keys() - {"orientation", "rank_by", "refit", "device"}
+        if len(self._layouts()) == 1:
+            possible.discard("blend")
+        for name, values in grid.items():
+            if name not in possible:
+                raise ValueError(
+                    f"{name!r} is no setting that a grid can have; there are {', '.join(sorted(possible))}"
+                )
+            if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
+                raise ValueError(f"a grid has some values of each setting, and of {name!r} it has {values!r}")
+        plain = {name: [*map(_plain, values)] for name, values in grid.items()}
+        own = {name: _plain(value) for name, value in self._parameters().items()}
+        for name, value in ((name, value) for name, values in plain.items() for value in values):
+            try:  # before anything is trained
+                _check_parameters(own | {name: value})
+            except ValueError as error:
+                raise ValueError(f"no recommender can have all that the grid has: {error}") from error
+        return plain
+
     def _choose(
         self,
         train: pd.DataFrame,
-        valid: pd.DataFrame | None,
-        grid: Mapping[str, Sequence],
+        valid: pd.DataFrame,
+        grid: Mapping[str, list],
         item_features: pd.DataFrame | None,
         checkpoint_dir: str | os.PathLike | None,
         resume: bool,
         progress: bool,
     ) -> None:
-        """Take over the settings of `grid` with the lowest error on `valid`."""
-        if valid is None:
-            raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
-        unknown = [name for name in grid if name not in self._parameters() or name in ("rank_by", "refit", "device")]
-        if unknown or not all(len(values) for values in grid.values()):
-            what = f"{unknown[0]!r} is no setting that changes errors" if unknown else "there is a setting of no values"
-            raise ValueError(f"a grid names settings and some values of each, and here {what}")
+        """Take over the settings of a checked grid with the lowest error on `valid`."""
         trained = {name: values for name, values in grid.items() if name != "blend"}
         tried = []
         for i, values in enumerate(itertools.product(*trained.values())):
@@ -291,7 +331,6 @@ class Recommender:
             with suppress(training.DivergedError):
                 recommender.fit(train, valid, keep="best", progress=progress, **options)
             for blend in grid.get("blend", (self.blend,)):
-                _check_blend(blend)
                 error = math.inf
                 if hasattr(recommender, "ratings"):
                     recommender.blend = blend
@@ -307,7 +346,7 @@ class Recommender:
         self.tried = pd.DataFrame([own | {"valid_rmse": error} for error, own in tried])
 
     def _check_space(
-        self, folder: Path, ratings: RatingMatrix, item_features: pd.DataFrame | None, keep: str | int, refit: bool
+        self, folder: Path, ratings: RatingMatrix, item_features: pd.DataFrame | None, keep: str | int, n_refits: int
     ) -> None:
         """Raise unless the disk has room for the checkpoints of all trainings, in place of those that are there."""
         needs = 0
@@ -315,7 +354,7 @@ class Recommender:
             with torch.device("meta"):  # sizes without memory
                 n_bytes = size_of(layout.network(ratings, item_features))
             n_epochs = layout.settings["n_epochs"]
-            needs += room_for(n_bytes, n_epochs, keep) + refit * room_for(n_bytes, n_epochs, "best")
+            needs += room_for(n_bytes, n_epochs, keep) + n_refits * room_for(n_bytes, n_epochs, "best")
         if self.rank_by == "both":
             with torch.device("meta"):
                 needs += room_for(size_of(ChoiceModel().new_model(ratings.n_items)), 0, "best")
@@ -337,6 +376,7 @@ class Recommender:
             return checkpoint_dir
         return Path(checkpoint_dir, layout)
 
+    @_alone
     def refit_on(
         self,
         ratings: pd.DataFrame,
@@ -438,7 +478,8 @@ class Recommender:
         self.models, self.best_epochs = models, best_epochs
 
     def _mixed(self, predictors: list[ItemPredictor | UserPredictor]) -> ItemPredictor | UserPredictor | MeanPredictor:
-        return MeanPredictor(predictors, (self.blend, 1 - self.blend)) if len(predictors) > 1 else predictors[0]
+        blend = float(self.blend)  # one of numpy's would make all predictions as long
+        return MeanPredictor(predictors, (blend, 1 - blend)) if len(predictors) > 1 else predictors[0]
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
         if item_features is None:
@@ -472,6 +513,12 @@ class Recommender:
         """What the predictions are the mean of, one for each layout."""
         predictor = self._fitted()._predictor
         return list(predictor.predictors) if isinstance(predictor, MeanPredictor) else [predictor]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The weight of each of the `predictors` in that mean."""
+        predictor = self._fitted()._predictor
+        return predictor.weights if isinstance(predictor, MeanPredictor) else (1.0,)
 
     @property
     def user_ids(self) -> pd.Index:
@@ -902,7 +949,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
         or any(type(n) is not int for n in epochs.values())
     ):
         raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
-    recommender.item_features = trained.item_features
+    recommender.item_features, recommender.tried = trained.item_features, None
     recommender.intervals, recommender.drift = trained.intervals, trained.drift
     trained.baseline.measure_spread(ratings)
     models = {}
@@ -977,6 +1024,10 @@ def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
     if value not in possible:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_blend(value: float) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from saerec.datasets import TABLE
-from saerec.files import WRITER, check_free, remove
+from saerec.files import LOCK, WRITER, BusyFolderError, check_free, remove
 from saerec.record import RECORD, TRAINING, new_record, others, read_record
 
 PACKAGE = Path(__file__).parent
@@ -123,12 +124,20 @@ def artefact(folder: Path, name: str) -> Path:
 
 
 def done_with(folder: Path, name: str) -> None:
-    """Remove what a notebook needed to go on, now that all is written.
+    """Remove what a notebook needed to go on, now that all is written; unless another process is at it.
 
     If `saerec run` executes the notebook, it does that itself, when the record says that the notebook is done.
     """
     if WRITER not in os.environ:
-        remove(Path(folder, name))
+        remove_idle(Path(folder, name))
+
+
+def remove_idle(folder: Path) -> None:
+    """Remove a folder, unless somebody holds it, or one in it."""
+    with suppress(BusyFolderError):
+        for lock in folder.rglob(LOCK):
+            check_free(lock.parent)
+        remove(folder)
 
 
 def to_recommend(folder: Path) -> list[Path]:

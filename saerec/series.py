@@ -18,7 +18,7 @@ import saerec
 from saerec import exports, page, runs, study
 from saerec.checkpoints import check_keep
 from saerec.datasets import OF_LOADING, TABLE, lasting_name, load_dataset
-from saerec.files import PART, one_writer, remove, save_atomically, sha256_of
+from saerec.files import PART, one_writer, remove, remove_parts, save_atomically, sha256_of
 from saerec.index import write_index
 from saerec.movielens import CITATION
 from saerec.parameters import of_type
@@ -180,6 +180,8 @@ def run(
         dataset, data = _with_data(str(dataset or DEFAULT), values)
     with one_writer(folder):
         _check_folder(folder, restart)
+        for notebook in _choose([]):
+            remove_parts(folder, notebook.name)  # nobody else executes into it
         record = runs.record_of(folder)
         if only:
             values = _values(declared, given, like or folder, model or record)
@@ -214,7 +216,7 @@ def run(
                 record |= {"parameters": of_others | passed, "data": inputs["data"] or record["data"]}
                 write_record(folder, record)
                 for name in runs.UNTIL_DONE.intersection(runs.written_by(notebook.stem)):
-                    remove(folder / name)
+                    runs.remove_idle(folder / name)
         except BaseException:
             try:
                 _write_pages(folder, record)

@@ -113,6 +113,12 @@ def test_an_interrupted_one_goes_on_to_the_bit(circles, tmp_path, monkeypatch, c
         assert torch.equal(weights, on.model.state_dict()[name])
     with pytest.raises(ValueError, match=r"cannot resume from .*: its lr is 0.002, here 0.1"):
         ChoiceModel(n_epochs=5, lr=0.1).fit(ratings, checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume=True needs the checkpoint_dir"):
+        ChoiceModel(n_epochs=5).fit(ratings, resume=True)
+    monkeypatch.setattr(saerec.batches, "SPARSE_BELOW", 0.0 if sparse else 1.0)
+    with pytest.raises(ValueError, match="its sparse is"):
+        ChoiceModel(n_epochs=5).fit(ratings, checkpoint_dir=tmp_path, resume=True)
+    monkeypatch.setattr(saerec.batches, "SPARSE_BELOW", 1.0 if sparse else 0.0)
     with pytest.raises(ValueError, match="its train is"):
         ChoiceModel(n_epochs=5).fit(RatingMatrix.from_frame(circles[1:]), checkpoint_dir=tmp_path, resume=True)
 

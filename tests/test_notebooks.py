@@ -72,7 +72,9 @@ def test_tables_go_through_plots(notebook):
     for cell in code(notebook):
         last = ast.parse(cell.source).body[-1]
         if isinstance(last, ast.Expr) and not cell.source.rstrip().endswith(";"):
-            shows_no_frame = r"(plots|Markdown|print|saerec\.write_table|data$|final\.save|recommender\.save|runs)"
+            shows_no_frame = (
+                r"(plots|Markdown|print|saerec\.write_table|data$|final\.save|recommender\.save|runs\.done_with)"
+            )
             assert re.match(shows_no_frame, ast.unparse(last))
 
 

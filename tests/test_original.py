@@ -14,7 +14,6 @@ from torch import nn
 import saerec
 from saerec import SAE, RatingMatrix, original
 from saerec.files import BusyFolderError, one_writer
-from saerec.storage import DamagedFileError
 
 
 def same_ids(ratings, *parts):
@@ -272,7 +271,8 @@ def test_seconds_are_those_of_the_training_alone():
 def test_the_settings_left_out_are_the_originals():
     parameters = inspect.signature(original.train_original).parameters
     settings = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    modern = {"zero_grad": False, "batch_size": 1, "on_epoch": None, "checkpoint": None, "resume": False}
+    modern = {"zero_grad": False, "batch_size": 1, "on_epoch": None, "checkpoint": None}
+    modern |= {"resume": False, "measured": None}
     assert settings == {"n_epochs": 100, "lr": 0.001, "weight_decay": 0.4} | modern
 
 
@@ -500,6 +500,8 @@ class TestSeeds:
         again, _ = original.train_seeds(train, held_out, **options, resume=True)
         assert_frame_equal(again.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
         assert len(written) == 8
+        with pytest.raises(ValueError, match="its measured is"):  # other test ratings, other errors
+            original.train_seeds(train, {"valid": valid, "test": valid}, **options, resume=True)
         other = options | {"n_epochs": 5}
         with pytest.raises(ValueError, match=r"cannot resume from .*state_0.*: its n_epochs is 4, here 5; "):
             original.train_seeds(train, held_out, **other, resume=True)
@@ -508,16 +510,26 @@ class TestSeeds:
         with pytest.raises(ValueError, match="its initial weights is"):
             original.train_seeds(train, held_out, **options, resume=True)
         first.write_bytes(first.read_bytes()[:-9])
-        with pytest.raises(DamagedFileError, match=r"state_0\.safetensors is damaged"):
-            original.train_seeds(train, held_out, **options, resume=True)
-        original.train_seeds(train, held_out, **options)  # begins anew
-        assert written[8:] == written[:8]
+        with pytest.warns(UserWarning, match=r"state_0\.safetensors is damaged.*; training begins anew"):
+            history, _ = original.train_seeds(train, held_out, **options, resume=True)
+        assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
+        assert len(written) == 12
+        monkeypatch.setattr(original, "train_original", None)
+        with pytest.raises(TypeError):
+            original.train_seeds(train, held_out, **options)  # begins anew: nothing of before is left
+        assert not [*(tmp_path / "states").glob("state_*")]
 
     def test_a_state_is_written_now_and_then_and_at_the_end(self, matrices, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(original, "write_tensors", lambda path, *_: written.append(path.name))
         original.train_seeds(matrices[0], {}, n_seeds=1, n_epochs=3, checkpoint_dir=tmp_path)
         assert written == ["state_0.safetensors"]
+
+    def test_to_go_on_takes_a_folder(self, matrices):
+        with pytest.raises(ValueError, match="resume=True needs the checkpoint_dir"):
+            original.train_seeds(matrices[0], {}, n_seeds=1, resume=True)
+        with pytest.raises(ValueError, match="resume=True needs the checkpoint"):
+            original.train_original(matrices[0], SAE(matrices[0].n_items), resume=True)
 
     def test_one_training_a_folder(self, matrices, tmp_path):
         with one_writer(tmp_path), pytest.raises(BusyFolderError, match="is writing to"):

@@ -1,6 +1,8 @@
 """Other recommenders: what they predict and list, the libraries' if they are installed, and how they are measured."""
 
+import multiprocessing
 import os
+import time
 from functools import partial
 
 import numpy as np
@@ -202,6 +204,10 @@ def test_what_was_measured_is_not_measured_again(parts, tmp_path, monkeypatch, t
     ]:
         with pytest.raises(TypeError):  # it would be measured
             peers.measure(*other, **options, checkpoint_dir=tmp_path)
+    assert peers.measure(*calls[0][0], **calls[0][1], checkpoint_dir=tmp_path).settings in (
+        {"shrinkage": 1.0},
+        {"shrinkage": 5.0},
+    )
     for path in tmp_path.glob("state_*"):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(TypeError):
@@ -216,6 +222,34 @@ def test_peak_memory_is_that_of_the_peer_alone(parts):
     large = peers.measure(partial(holds_much, 50_000_000), train, valid, test)
     assert 20 < small.memory < ballast.nbytes / 2**20 < 920
     assert large.memory - small.memory == pytest.approx(50_000_000 * 8 / 2**20, rel=0.2)
+
+
+def test_the_process_ends_with_the_one_that_waits_for_it(parts, tmp_path):
+    """That is killed, and can tell nobody."""
+    context = multiprocessing.get_context("spawn")
+    waiting = context.Process(target=measure_for_ever, args=(parts, tmp_path / "pid"))
+    waiting.start()
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, 0)  # it is there
+    waiting.kill()
+    waiting.join()
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:
+            os.kill(pid, 0)
+            time.sleep(0.1)
+
+
+def measure_for_ever(parts, path):
+    peers.measure(partial(tells_its_number, path), *parts)
+
+
+def tells_its_number(path, train, valid, *, seed):
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
 
 
 def test_an_error_in_the_process_is_an_error_here(parts):

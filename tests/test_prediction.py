@@ -80,8 +80,9 @@ def test_some_predictions_are_those_of_the_whole_rows(either, monkeypatch):
     assert len({*zip(places, cols)}) < 60
     mixed = MeanPredictor([either.predictor, either.predictor], (0.25, 0.75))
     expected = either.predictor.scores(rows)[places, cols]
+    monkeypatch.setattr("saerec.prediction.PAIRS_AT_ONCE", 7)
     for share in (0.0, 1e9):
-        monkeypatch.setattr("saerec.prediction.SPARSE_BELOW", share)
+        monkeypatch.setattr("saerec.prediction.FEW", share)
         if share:
             monkeypatch.setattr(type(either.predictor), "scores", None)
         for predictor in (either.predictor, mixed):

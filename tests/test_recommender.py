@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 import saerec
 from saerec import Recommender, load
 from saerec.checkpoints import Checkpoints
-from saerec.files import NoSpaceError
+from saerec.files import BusyFolderError, NoSpaceError
 from saerec.intervals import describe
 from saerec.recommender import FILE
 from saerec.validation import IdTypeError, MissingColumnError
@@ -181,6 +181,19 @@ class TestFit:
             for name, weights in model.state_dict().items():
                 assert torch.equal(weights, same.state_dict()[name])
 
+    def test_a_folder_is_of_one_fit_at_a_time(self, parts, tmp_path, monkeypatch):
+        """Between its trainings too, of which each holds a folder of its own."""
+        entered = []
+
+        def another(self, *_, **__):
+            with pytest.raises(BusyFolderError, match=f"is writing to {tmp_path}: wait for it"):
+                quick().fit(*parts[:2], checkpoint_dir=tmp_path)
+            entered.append(1)
+
+        monkeypatch.setattr(Recommender, "_calibrated", another)
+        quick(n_epochs=1, refit=False).fit(*parts[:2], checkpoint_dir=tmp_path)
+        assert entered
+
     def test_global_random_state_is_left_alone(self, parts):
         torch.manual_seed(3)
         before = torch.get_rng_state()
@@ -223,7 +236,18 @@ class TestGrid:
         with pytest.raises(saerec.DivergedError, match="all settings of the grid diverged"):
             quick(n_epochs=2).fit(*parts[:2], grid={"lr": [1e30]})
 
+    def test_numbers_of_numpy_leave_predictions_as_they_are(self, parts, tmp_path):
+        rec = quick(orientation="mean", refit=False, n_epochs=2).fit(*parts[:2], grid={"blend": np.array([0.3])})
+        assert type(rec.blend) is float and rec.shares == (0.3, 0.7)
+        assert rec.predictors[0].scores(np.arange(2)).dtype == rec._predictor.scores(np.arange(2)).dtype == np.float32
+        rec.save(tmp_path)
+        loaded = load(tmp_path)
+        assert_frame_equal(loaded.recommend(k=5), rec.recommend(k=5), check_exact=True)
+        assert loaded.tried is None
+
     def test_an_interrupted_one_goes_on(self, parts, tmp_path, monkeypatch):
+        """And finds nothing of an earlier training with other settings."""
+        quick(seed=1).fit(*parts[:2], grid={"shrinkage": [1.0, 9.0]}, checkpoint_dir=tmp_path)
         grid = {"shrinkage": [2.0, 5.0]}
         whole = quick().fit(*parts[:2], grid=grid)
         save, saved = Checkpoints.save, []
@@ -244,15 +268,23 @@ class TestGrid:
     @pytest.mark.parametrize(
         ("grid", "message"),
         [
-            ({"shrinking": [1]}, "'shrinking' is no setting"),
-            ({"rank_by": ["both"]}, "'rank_by' is no setting that changes errors"),
-            ({"lr": []}, "a setting of no values"),
-            ({"blend": [2]}, "blend must be between 0 and 1, not 2"),
+            ({"shrinking": [1]}, "'shrinking' is no setting that a grid can have; there are batch_size, blend"),
+            ({"orientation": ["user"]}, "'orientation' is no setting"),
+            ({"lr": []}, "some values of each setting, and of 'lr' it has"),
+            ({"blend": 0.5}, "of 'blend' it has 0.5"),
+            ({"blend": [2]}, "no recommender can have all that the grid has: its blend is 2"),
+            ({"shrinkage": [5, -1]}, "its shrinkage is -1"),
+            ({"shrinkage": [5, "x"]}, "its shrinkage is 'x'"),
         ],
     )
-    def test_nonsense_is_refused(self, parts, grid, message):
+    def test_nonsense_is_refused_before_anything_is_trained(self, parts, monkeypatch, grid, message):
+        monkeypatch.setattr(saerec.training, "fit", None)
         with pytest.raises(ValueError, match=message):
             quick(n_epochs=1, orientation="mean").fit(*parts[:2], grid=grid)
+
+    def test_one_layout_has_no_blend(self, parts):
+        with pytest.raises(ValueError, match="'blend' is no setting"):
+            quick().fit(*parts[:2], grid={"blend": [0.3]})
 
     def test_needs_validation_ratings(self, parts):
         with pytest.raises(ValueError, match="chosen on validation ratings"):

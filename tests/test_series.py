@@ -13,6 +13,7 @@ import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import saerec
@@ -720,6 +721,17 @@ def test_what_a_notebook_needed_to_go_on_is_removed_by_who_knows_that_it_is_done
             monkeypatch.setenv("SAEREC_WRITER", writer)
         runs.done_with(tmp_path, "peers")
         assert (tmp_path / "peers").exists() == there
+
+
+def test_what_a_process_works_in_is_not_removed(tmp_path):
+    lock = FileLock(tmp_path / "original" / "both" / ".lock")
+    (tmp_path / "original" / "both").mkdir(parents=True)
+    with lock:
+        (tmp_path / "original" / "both" / ".lock.pid").write_text("1")
+        runs.remove_idle(tmp_path / "original")
+        assert (tmp_path / "original" / "both").exists()
+    runs.remove_idle(tmp_path / "original")
+    assert not (tmp_path / "original").exists()
 
 
 def test_a_run_folder_is_named_after_the_data_set(monkeypatch, tmp_path):
