@@ -23,7 +23,7 @@ from saerec.files import one_writer
 from saerec.metrics import rmse, user_rmse
 from saerec.model import SAE
 from saerec.ratings import RatingMatrix
-from saerec.storage import DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
+from saerec.storage import NONSENSE, DamagedFileError, NewerFileError, fits, read_tensors, write_tensors
 
 SECONDS_BETWEEN = 10.0  # what is written to go on from: more often it would cost more than it saves
 
@@ -182,7 +182,10 @@ def _state(model: nn.Module, optimizer: torch.optim.RMSprop) -> dict[str, torch.
 def _restored(path: Path, settings: dict, model: nn.Module, optimizer: torch.optim.RMSprop) -> list[dict]:
     """The history so far; model and optimizer as they were left after it."""
     tensors, description = read_tensors(path, "original")
-    given, history = description.get("settings", {}), description.get("history", [])
+    try:
+        given, history = dict(description["settings"]), [dict(row) for row in description["history"]]
+    except NONSENSE as error:
+        raise DamagedFileError(f"{path} is no checkpoint that saerec wrote: {error}") from error
     for name, value in settings.items():
         if given.get(name) != value:
             raise ValueError(

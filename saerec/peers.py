@@ -34,7 +34,7 @@ from saerec.model import SAE
 from saerec.original import predict_original, train_original
 from saerec.ratings import RatingMatrix
 from saerec.recommender import Recommender
-from saerec.storage import DamagedFileError, read_tensors, write_tensors
+from saerec.storage import NONSENSE, read_tensors, write_tensors
 from saerec.training import best_epoch
 from saerec.validation import EmptyDataError
 
@@ -159,7 +159,7 @@ def _kept(path: Path, ids: RatingMatrix, tried: list[dict]) -> PeerResult | None
         lists = pd.DataFrame({"user_id": ids.user_ids[users], "rank": ranks, "item_id": ids.item_ids[items]})
         spent = [description[name] for name in PeerResult._fields[3:]]
         return PeerResult(predicted, lists, tried[description["settings"]], *spent)
-    except (FileNotFoundError, DamagedFileError, KeyError, IndexError, TypeError):
+    except (FileNotFoundError, IndexError, *NONSENSE):
         return None
 
 

@@ -14,6 +14,7 @@ from torch import nn
 import saerec
 from saerec import SAE, RatingMatrix, original
 from saerec.files import BusyFolderError, one_writer
+from saerec.storage import read_tensors
 
 
 def same_ids(ratings, *parts):
@@ -514,6 +515,14 @@ class TestSeeds:
             history, _ = original.train_seeds(train, held_out, **options, resume=True)
         assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
         assert len(written) == 12
+        tensors, description = read_tensors(first, "original")
+        for nonsense in ({"history": 3}, {"history": [3]}, {"history": [{"epoch": 2}]}, {"settings": 3}):
+            write(first, "original", tensors, description | nonsense)
+            with pytest.warns(UserWarning, match="training begins anew"):
+                original.train_seeds(train, held_out, **options, resume=True)
+        write(first, "original", tensors, description | {"settings": {}})
+        with pytest.raises(ValueError, match="its n_epochs is None, here 4"):
+            original.train_seeds(train, held_out, **options, resume=True)
         monkeypatch.setattr(original, "train_original", None)
         with pytest.raises(TypeError):
             original.train_seeds(train, held_out, **options)  # begins anew: nothing of before is left

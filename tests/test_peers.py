@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 import saerec
 from saerec import peers
+from saerec.storage import read_tensors, write_tensors
 
 PEERS = {
     "autoencoder": partial(peers.autoencoder, hidden_dims=(8,), n_epochs=2),
@@ -209,6 +210,11 @@ def test_what_was_measured_is_not_measured_again(parts, tmp_path, monkeypatch, t
         {"shrinkage": 5.0},
     )
     for path in tmp_path.glob("state_*"):
+        tensors, description = read_tensors(path, "peer")
+        for nonsense in ({"settings": 9}, {"settings": "x"}, {"memory": None}):
+            write_tensors(tmp_path / "other", "peer", tensors, description | nonsense)
+            kept = peers._kept(tmp_path / "other", saerec.RatingMatrix.from_frame(pd.concat([train, valid])), [{}, {}])
+            assert (kept is None) == ("settings" in nonsense)
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(TypeError):
         peers.measure(*calls[0][0], **calls[0][1], checkpoint_dir=tmp_path)
