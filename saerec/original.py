@@ -196,7 +196,11 @@ def _restored(path: Path, settings: dict, model: nn.Module, optimizer: torch.opt
     for name, parameter in model.named_parameters():
         expected |= {f"{kind}.{name}": parameter for kind in ("model", "gradient", "square_avg")}
         expected[f"step.{name}"] = torch.zeros(())
-    if not fits(tensors, expected) or [row.get("epoch") for row in history] != [*range(1, len(history) + 1)]:
+    names = {"epoch", "train_user_rmse", "seconds"}
+    numbers = {type(value) for row in history for value in row.values()} <= {int, float}
+    rows = numbers and all(row.keys() == history[0].keys() >= names for row in history)
+    epochs = rows and [row["epoch"] for row in history] == [*range(1, len(history) + 1)]
+    if not (history and epochs and len(history) <= settings["n_epochs"] and fits(tensors, expected)):
         raise DamagedFileError(f"{path} does not hold what a training needs to go on")
     model.load_state_dict({name: tensors[f"model.{name}"] for name, _ in model.named_parameters()})
     for name, parameter in model.named_parameters():
@@ -367,16 +371,17 @@ def train_seeds(
     if resume and checkpoint_dir is None:
         raise ValueError("resume=True needs the checkpoint_dir to resume from")
     options = {}
+    if checkpoint_dir is not None:
+        measured_by = [np.frombuffer(",".join(held_out).encode(), dtype=np.uint8), np.ascontiguousarray(offset)]
+        for part in held_out.values():
+            measured_by += [part.csr.indptr, part.csr.indices, part.csr.data]
+        options = {"resume": resume, "measured": crc_of(*measured_by)}
     with nullcontext() if checkpoint_dir is None else one_writer(Path(checkpoint_dir), alone=True):
         for path in [] if resume or checkpoint_dir is None else Path(checkpoint_dir).glob("state_*"):
             path.unlink()  # before anything is trained: should this be interrupted, there is nothing of another
         for seed in range(n_seeds):
             if checkpoint_dir is not None:
-                kept_of = [np.frombuffer(",".join(held_out).encode(), dtype=np.uint8), np.ascontiguousarray(offset)]
-                for part in held_out.values():
-                    kept_of += [part.csr.indptr, part.csr.indices, part.csr.data]
-                options = {"checkpoint": Path(checkpoint_dir, f"state_{seed}.safetensors"), "resume": resume}
-                options["measured"] = crc_of(*kept_of)
+                options["checkpoint"] = Path(checkpoint_dir, f"state_{seed}.safetensors")
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 models.append(SAE(train.n_items))

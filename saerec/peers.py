@@ -116,7 +116,7 @@ def measure(
     if checkpoint_dir is not None:
         told = "\n".join(map(_told, (peer, train, valid, pairs, tried, seed, k)))
         path = Path(checkpoint_dir, f"state_{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors")
-        if (kept := _kept(path, ids, tried)) is not None:
+        if (kept := _kept(path, ids, tried, len(pairs))) is not None:
             return kept
     # Spawned only where there is no other way: Linux counts the memory of the parent as a spawned process's peak.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -149,15 +149,19 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _kept(path: Path, ids: RatingMatrix, tried: list[dict]) -> PeerResult | None:
-    """What an earlier call measured, if it is there and whole."""
+def _kept(path: Path, ids: RatingMatrix, tried: list[dict], n_pairs: int) -> PeerResult | None:
+    """What an earlier call measured, if it is there, whole and makes sense."""
     try:
         tensors, description = read_tensors(path, "peer")
         predicted, users, ranks, items = (
             tensors[name].numpy() if name in tensors else None for name in ("predicted", "users", "ranks", "items")
         )
+        if predicted is not None and not (predicted.shape == (n_pairs,) and np.isfinite(predicted).all()):
+            return None
+        if any(((each < 0) | (each >= n)).any() for each, n in zip((users, items), ids.shape)):
+            return None
         lists = pd.DataFrame({"user_id": ids.user_ids[users], "rank": ranks, "item_id": ids.item_ids[items]})
-        spent = [description[name] for name in PeerResult._fields[3:]]
+        spent = [float(description[name]) for name in PeerResult._fields[3:]]
         return PeerResult(predicted, lists, tried[description["settings"]], *spent)
     except (FileNotFoundError, IndexError, *NONSENSE):
         return None

@@ -409,6 +409,11 @@ def matrices(parts):
     return same_ids(pd.concat(parts), *parts)
 
 
+def nonsense_for_states(history: list[dict]) -> list[dict]:
+    rows = [3, [], [3], [{"epoch": 1}], history[1:], [*history, history[0]], [history[0] | {"seconds": "1"}]]
+    return [{"settings": 3}, *({"history": each} for each in rows)]
+
+
 class TestSeeds:
     def test_each_seed_is_a_training_of_its_own(self, matrices):
         train, valid, test = matrices
@@ -516,7 +521,7 @@ class TestSeeds:
         assert_frame_equal(history.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True)
         assert len(written) == 12
         tensors, description = read_tensors(first, "original")
-        for nonsense in ({"history": 3}, {"history": [3]}, {"history": [{"epoch": 2}]}, {"settings": 3}):
+        for nonsense in nonsense_for_states(description["history"]):
             write(first, "original", tensors, description | nonsense)
             with pytest.warns(UserWarning, match="training begins anew"):
                 original.train_seeds(train, held_out, **options, resume=True)

@@ -211,10 +211,16 @@ def test_what_was_measured_is_not_measured_again(parts, tmp_path, monkeypatch, t
     )
     for path in tmp_path.glob("state_*"):
         tensors, description = read_tensors(path, "peer")
-        for nonsense in ({"settings": 9}, {"settings": "x"}, {"memory": None}):
-            write_tensors(tmp_path / "other", "peer", tensors, description | nonsense)
-            kept = peers._kept(tmp_path / "other", saerec.RatingMatrix.from_frame(pd.concat([train, valid])), [{}, {}])
-            assert (kept is None) == ("settings" in nonsense)
+        ids = saerec.RatingMatrix.from_frame(pd.concat([train, valid]))
+        for named in ({}, {"settings": 9}, {"settings": "x"}, {"memory": None}):
+            write_tensors(tmp_path / "other", "peer", tensors, description | named)
+            assert (peers._kept(tmp_path / "other", ids, [{}, {}], len(test)) is None) == bool(named)
+        for name in tensors:
+            for spoilt in (tensors[name][1:], -1 - tensors[name].abs(), tensors[name].float() * np.nan):
+                write_tensors(tmp_path / "other", "peer", tensors | {name: spoilt}, description)
+                unlike = name == "ranks" and len(spoilt) == len(tensors[name])  # nobody computes with ranks
+                kept = peers._kept(tmp_path / "other", ids, [{}, {}], len(test))
+                assert kept is None or unlike or (name == "predicted" and (kept.predicted < 0).all())
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(TypeError):
         peers.measure(*calls[0][0], **calls[0][1], checkpoint_dir=tmp_path)

@@ -4,7 +4,7 @@ Every row is the default with one thing changed, trained from several initial we
 are not looked at. Prints a Markdown table; on two cores it takes about half an hour::
 
     python tests/benchmarks/tried.py
-    python tests/benchmarks/tried.py --dataset data/ml-1m --until-user 2999 --n-items 4000 --test 0.1
+    python tests/benchmarks/tried.py --dataset data/ml-1m --until-user 2999 --n-items 100000 --test 0.1
     python tests/benchmarks/tried.py --seeds 1 --only "no genres and years" "two layers, 500 and 200"
 """
 
