@@ -186,6 +186,7 @@ class TestFit:
         entered = []
 
         def another(self, *_, **__):
+            monkeypatch.undo()
             with pytest.raises(BusyFolderError, match=f"is writing to {tmp_path}: wait for it"):
                 quick().fit(*parts[:2], checkpoint_dir=tmp_path)
             entered.append(1)
