@@ -52,7 +52,10 @@ class Layout:
         if self.name != "both":
             return SAE(ratings.n_users if self.name == "item" else ratings.n_items, hidden_dims, **shape)
         if len(hidden_dims) != 1:
-            raise ValueError(f"orientation {self.settings['orientation']!r} takes one hidden layer, not {hidden_dims}")
+            raise ValueError(
+                f"orientation {self.settings['orientation']!r} takes one hidden layer, not {hidden_dims}: more have "
+                "'item' and 'user'"
+            )
         return TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
 
     def kept_network(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE:

@@ -99,7 +99,7 @@ class UserPredictor:
 
 
 class MeanPredictor:
-    """The mean of what several predictors say, each with its weight."""
+    """The mean of what several predictors say of known users, each with its weight."""
 
     def __init__(self, predictors: Sequence["UserPredictor | ItemPredictor"], weights: Sequence[float]):
         self.predictors = predictors
@@ -112,10 +112,6 @@ class MeanPredictor:
     def at(self, rows: np.ndarray, places: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """As of each."""
         return self._mean(predictor.at(rows, places, cols) for predictor in self.predictors)
-
-    def new_user_scores(self, cols: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """As of each."""
-        return self._mean(predictor.new_user_scores(cols, ratings) for predictor in self.predictors)
 
     def influence(self, cols: np.ndarray, ratings: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """As of each."""

@@ -66,14 +66,15 @@ class Recommender:
 
     Parameters
     ----------
-    orientation : {"item", "user", "both", "mean"}
+    orientation : {"mean", "item", "both", "user"}
         What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
-        Sedhain et al., "AutoRec", WWW 2015, section 2), which predicts better. "user": a user with their ratings, as in
-        the original study. "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean":
-        the mean of the predictions of "item" and "both" (see `blend`), each trained by itself, which takes several
-        times as long as "item" and predicts a little better on MovieLens latest-small.
+        Sedhain et al., "AutoRec", WWW 2015, section 2). "user": a user with their ratings, as in the original study.
+        "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean": the mean of the
+        predictions of "item" and "both" (see `blend`), each trained by itself, which takes twice as long as "item" and
+        predicts validation ratings best (``tests/benchmarks/tried.py``). Somebody new is predicted by "item" alone,
+        which is better at that (``tests/benchmarks/new_people.py``).
     hidden_dims : sequence of int, optional
-        Units of the hidden layers, sigmoid; one layer for "both". Left out: (500,), for "both" (300,).
+        Units of the hidden layers, sigmoid; one layer for "both" and "mean". Left out: (500,), for "both" (300,).
     dropout, input_dropout : float in [0, 1)
         Shares hidden in training: of the last hidden layer, of the observed cells of a row.
     mask_weight : float, units
@@ -88,7 +89,7 @@ class Recommender:
     blend : float between 0 and 1
         With ``orientation="mean"`` the weight of "item", the rest being that of "both".
     ridge : float
-        Penalty on the taste of somebody who was not in the training data, ``orientation="item"`` only: see
+        Penalty on the taste of somebody who was not in the training data, of "item" and "mean" only: see
         `recommend_new`.
     rank_by : {"both", "rating", "popularity"}
         What lists are ordered by. "both": how much they would like an item and whether they would choose it, the
@@ -146,7 +147,7 @@ class Recommender:
     def __init__(
         self,
         *,
-        orientation: str = "item",
+        orientation: str = "mean",
         hidden_dims: tuple[int, ...] | None = None,
         dropout: float = 0.5,
         input_dropout: float = 0.3,
@@ -688,13 +689,14 @@ class Recommender:
                 "new there is recommend_new"
             )
         seen_items = seen if isinstance(seen, sparse.csr_array) else self.seen_items(seen)
+        reasons = self._predictor if because else None
         lists, lengths = [], []
         for start in range(0, max(len(rows), 1), USERS_AT_A_TIME):  # of nobody: the columns alone
             chunk = rows[start : start + USERS_AT_A_TIME]
             scores = self._predictor.scores(chunk)
             log_chances = None if self.choice is None else self.choice.log_chances(chunk)
             spread, rated = self.baseline.user_spread[chunk], self.ratings.csr[chunk]
-            of_chunk, length = self._lists(scores, log_chances, spread, seen_items[chunk], rated, k, rank_by, because)
+            of_chunk, length = self._lists(scores, log_chances, spread, seen_items[chunk], rated, k, rank_by, reasons)
             of_chunk.insert(0, "user_id", self.user_ids[np.repeat(chunk, length)])
             lists.append(of_chunk)
             lengths.append(length)
@@ -712,9 +714,9 @@ class Recommender:
     ) -> pd.DataFrame:
         """The list of somebody who was not in the data, without retraining.
 
-        With ``orientation="user"`` a forward pass of their ratings. With ``"item"`` their output weights are solved
-        for: ridge regression of what the biases leave of their ratings on the items' codes, shrunk towards the mean
-        user's weights.
+        With ``orientation="user"`` and ``"both"`` a forward pass of their ratings. With ``"item"`` and ``"mean"``, of
+        which "item" alone is asked, their output weights are solved for: ridge regression of what the biases leave of
+        their ratings on the items' codes, shrunk towards the mean user's weights.
 
         Parameters
         ----------
@@ -755,12 +757,14 @@ class Recommender:
                 raise ValueError(
                     f"the rating {value} of item {item_id!r} is not on the scale of the data, {low:g} to {high:g}"
                 )
-        scores = self._predictor.new_user_scores(cols, values)
+        of_new = self.predictors[0]  # of "mean" that of "item"
+        scores = of_new.new_user_scores(cols, values)
         log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
         rated = sparse.csr_array((values, cols, [0, len(cols)]), shape=(1, self.ratings.n_items))
         chances = None if log_chances is None else log_chances[None]
         spread = np.array([self.baseline.new_user_spread(cols, values)])
-        found, length = self._lists(scores[None], chances, spread, rated, rated, k, rank_by, because)
+        reasons = of_new if because else None
+        found, length = self._lists(scores[None], chances, spread, rated, rated, k, rank_by, reasons)
         _warn_of_short_lists(length, lambda _: "somebody new", k)
         return _with_titles(found, movies)
 
@@ -848,11 +852,11 @@ class Recommender:
         rated: sparse.csr_array,
         k: int | None,
         rank_by: str,
-        because: bool,
+        because: ItemPredictor | UserPredictor | MeanPredictor | None,
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """The lists of B people, one after the other, and how long each is; all that is given has shape (B, I).
 
-        But `spread`, their `user_spread`, which has shape (B,).
+        But `spread`, their `user_spread`, which has shape (B,). `because` is what gives reasons, if they are wanted.
         """
         keys = self._keys(scores, log_chances, rank_by)
         row, rank, col = best_items(keys, seen, self.ratings.item_counts, k)
@@ -866,21 +870,27 @@ class Recommender:
             found["chance"] = np.exp(log_chances[row, col])
         found["n_ratings"] = self.ratings.item_counts[col]
         lengths = np.bincount(row, minlength=len(scores))
-        if because:
+        if because is not None:
             nullable = "Int64" if pd.api.types.is_integer_dtype(self.item_ids.dtype) else object
             reasons = []
             for person, end in enumerate(np.cumsum(lengths)):
                 own = rated[[person]]
-                reasons += self._reasons(col[end - lengths[person] : end], own.indices, own.data)
+                reasons += self._reasons(because, col[end - lengths[person] : end], own.indices, own.data)
             found["because_item_id"] = pd.Series(reasons, dtype=nullable)
         return pd.DataFrame(found), lengths
 
-    def _reasons(self, best: np.ndarray, cols: np.ndarray, values: np.ndarray) -> list:
+    def _reasons(
+        self,
+        predictor: ItemPredictor | UserPredictor | MeanPredictor,
+        best: np.ndarray,
+        cols: np.ndarray,
+        values: np.ndarray,
+    ) -> list:
         """For each column in `best`, the id of the item whose rating, not below their mean, raised it most."""
         liked = values >= values.mean() if len(values) else np.zeros(0, dtype=bool)
         if not liked.any():
             return [None] * len(best)
-        influence = np.where(liked[:, None], self._predictor.influence(cols, values, best), -np.inf)  # (n_rated, k)
+        influence = np.where(liked[:, None], predictor.influence(cols, values, best), -np.inf)  # (n_rated, k)
         strongest = influence.argmax(axis=0)
         return [self.item_ids[cols[i]] if influence[i, j] > 0 else None for j, i in enumerate(strongest)]
 

@@ -17,7 +17,7 @@ from saerec.training import DivergedError
 
 # What is tried of each setting, besides the default, in this order.
 VALUES = {
-    "orientation": ("both", "mean", "user"),
+    "orientation": ("item", "both", "user"),
     "weight_decay": (1.5, 3.0, 6.0),
     "shrinkage": (2.0, 10.0),
     "hidden_dims": ((250,), (1000,)),
@@ -125,8 +125,8 @@ def _possible(given: dict) -> bool:
 
     Two encoders have one hidden layer.
     """
-    both = "both" in LAYOUTS[given.get("orientation", "item")]
-    return not both or len(given.get("hidden_dims") or [0]) == 1
+    settings = vars(Recommender(**given))
+    return "both" not in LAYOUTS[settings["orientation"]] or len(settings["hidden_dims"] or [0]) == 1
 
 
 def _in_effect(given: dict) -> list[dict]:
@@ -140,8 +140,9 @@ def _in_effect(given: dict) -> list[dict]:
 
 def _work(given: dict) -> float:
     """How much there is to compute, in units of an item's hidden unit: to guess from one try what another will take."""
-    layouts = LAYOUTS[given.get("orientation", "item")]
-    widths = [sum(given.get("hidden_dims") or SETTINGS[layout]["hidden_dims"]) for layout in layouts]
+    settings = vars(Recommender(**given))
+    layouts = LAYOUTS[settings["orientation"]]
+    widths = [sum(settings["hidden_dims"] or SETTINGS[layout]["hidden_dims"]) for layout in layouts]
     return float(np.dot([WORK_OF_A_UNIT[layout] for layout in layouts], widths))
 
 
@@ -171,7 +172,7 @@ def cross_validate(
     n_folds : int
         Random parts of equal size. Each is test once, while the others are trained on.
     make : callable
-        Returns the recommender of a fold, not fitted: ``lambda: saerec.Recommender(orientation="mean")``.
+        Returns the recommender of a fold, not fitted: ``lambda: saerec.Recommender(orientation="item")``.
     valid : float in [0, 1)
         Share of the other folds' ratings to choose the epoch on; the biases learn from these too.
     item_features : DataFrame, optional

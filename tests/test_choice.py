@@ -8,7 +8,8 @@ import saerec
 from saerec import ChoiceModel, RatingMatrix, Recommender, load
 from saerec.checkpoints import Checkpoints
 
-QUICK = {"hidden_dims": (12,), "dropout": 0.1, "n_epochs": 4, "batch_size": 8, "lr": 0.15, "weight_decay": 0.1}
+QUICK = {"orientation": "item", "hidden_dims": (12,), "dropout": 0.1, "n_epochs": 4}
+QUICK |= {"batch_size": 8, "lr": 0.15, "weight_decay": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_the_global_generator_is_left_alone(circles):
 
 @pytest.fixture(scope="module", params=["item", "user"])
 def rec(request, parts) -> Recommender:
-    return Recommender(**QUICK, orientation=request.param).fit(*parts[:2])
+    return Recommender(**QUICK | {"orientation": request.param}).fit(*parts[:2])
 
 
 class TestRankings:

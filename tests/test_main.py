@@ -138,7 +138,8 @@ def test_training_alone_reads_a_file_and_goes_on(tmp_path, capsys):
         written.append([(tmp_path / "run" / name).read_bytes() for name in ("history.csv", "scores.csv")])
     assert written[0] == written[1]
     assert saerec.load(tmp_path / "run" / "model").ratings.n_ratings == 240
-    assert len(list((tmp_path / "run" / "checkpoints").glob("epoch_*"))) == 1
+    folders = [path.parent.name for path in (tmp_path / "run" / "checkpoints").glob("*/epoch_*")]
+    assert sorted(folders) == ["both", "item"]
 
     assert main(arguments) == 1
     told = (
@@ -404,8 +405,8 @@ def shop(tmp_path):
 
 
 def test_tune_prints_a_table_and_lines_that_train_with_the_best(shop, monkeypatch, capsys):
-    monkeypatch.setattr(selection, "VALUES", {"orientation": ("user",), "hidden_dims": ((3,), (8, 4))})
-    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
+    monkeypatch.setattr(selection, "VALUES", {"orientation": ("both",), "dropout": (0.0, 0.3)})
+    own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars", "-p", "hidden_dims=8"]
     arguments = [*own, "-p", "n_epochs=1", "-p", "seed=2", "--quiet", "--out", str(shop.with_name("tune.csv"))]
     assert main(["tune", *arguments]) == 0
     first, _, *rows, last, caveat, command, code = capsys.readouterr().out.splitlines()

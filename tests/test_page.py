@@ -148,10 +148,10 @@ def assert_same(on_page, expected, rec):
         assert on_page["chance"].isna().all()
 
 
-def assert_reasons(on_page, cols, values, rec, titles):
+def assert_reasons(on_page, cols, values, predictor, rec, titles):
     """Of all ratings the two that raised each prediction most, and how much lower it would be without."""
     targets, by_title = np.array(on_page["col"]), {titles[rec.item_ids[col]]: i for i, col in enumerate(cols)}
-    influence = rec._predictor.influence(cols, values, targets) if len(cols) else np.zeros((0, len(targets)))
+    influence = predictor.influence(cols, values, targets) if len(cols) else np.zeros((0, len(targets)))
     for reasons, of_all in zip(on_page["reasons"], influence.T):
         strongest = np.sort(np.append(np.maximum(of_all, 0), [0, 0]))[:-3:-1]
         shown = [by for _, _, by in reasons]
@@ -191,7 +191,8 @@ def test_visitors_get_what_recommend_new_says(make, opened, movielens, parts, se
             ratings[rec.item_ids[col]] = rating
         on_page = listed(tab)
         assert_same(on_page, rec.recommend_new(ratings, k=None), rec)
-        assert_reasons(on_page, cols, np.array(list(ratings.values()), dtype=np.float32), rec, titles)
+        values = np.array(list(ratings.values()), dtype=np.float32)
+        assert_reasons(on_page, cols, values, rec.predictors[0], rec, titles)
         assert on_page["n_ratings"].tolist() == n_people[rec.item_ids[on_page["col"]]].tolist()
 
 
@@ -206,7 +207,7 @@ def test_users_get_what_recommend_says_and_the_reasons_of_explain(make, opened, 
         tab.select_option("#person", str(row))
         on_page, rated = listed(tab), rec.ratings.csr[[row]]
         assert_same(on_page, rec.recommend([user_id], k=None, seen=parts[2]), rec)
-        assert_reasons(on_page, rated.indices, rated.data, rec, titles)
+        assert_reasons(on_page, rated.indices, rated.data, rec._predictor, rec, titles)
         seen = pd.concat(parts).query("user_id == @user_id")["item_id"]
         assert not set(rec.item_ids[on_page["col"]]) & set(seen)
         assert f"({len(seen)} ratings)" in tab.inner_text(f"#person option[value='{row}']")
@@ -232,7 +233,7 @@ def test_without_a_rating_a_prediction_is_lower_by_what_the_reason_says(make, op
     assert len(told) > 10
     of_all = "titles.map((_, col) => col)"
     each = tab.evaluate(f"predictors.map(each => influence(each, person, {of_all}))")
-    influence = np.average(each, axis=0, weights=rec.shares)
+    influence = each[0]  # somebody new is predicted by the first alone
     for place, (col, rating) in enumerate(given.items()):
         tab.get_by_role("button", name=f"Remove {titles[rec.item_ids[col]]}").press("Enter")
         without = tab.evaluate("[...person.stars]")
@@ -466,12 +467,13 @@ def test_a_hostile_title_is_shown_and_not_obeyed(opened, tmp_path, tastes):
 # Without one
 
 
+@pytest.mark.filterwarnings("ignore:after epoch 1 the error")
 def test_the_page_of_the_default_study_is_below_5_mb(movielens, tmp_path):
     ratings = saerec.top_users_and_items(movielens.ratings)
     rec = saerec.Recommender(n_epochs=1, batch_size=500, refit=False, rank_by="rating").fit(ratings)
     rec.choice = saerec.ChoiceModel(n_epochs=1, batch_size=1000).fit(rec.ratings)
     path = saerec.write_page(tmp_path / "page.html", rec, movielens.movies)
-    assert rec.ratings.shape == (671, 1000) and 4_000_000 < path.stat().st_size < 5_000_000
+    assert rec.ratings.shape == (671, 1000) and 4_500_000 < path.stat().st_size < 5_000_000
 
 
 def test_of_many_users_some_are_drawn_and_the_page_says_so(make, tmp_path, movielens):

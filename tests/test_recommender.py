@@ -17,6 +17,7 @@ from saerec.recommender import FILE
 from saerec.validation import IdTypeError, MissingColumnError
 
 QUICK = {
+    "orientation": "item",
     "hidden_dims": (12,),
     "dropout": 0.1,
     "n_epochs": 10,
@@ -308,12 +309,16 @@ class TestMean:
         np.testing.assert_allclose(mean._predictor.scores(rows), expected, rtol=1e-6)
         assert mean.best_epoch == {"item": both[0].best_epoch, "both": both[1].best_epoch}
         assert list(mean.history["layout"].unique()) == ["item", "both"]
-        cols, stars = np.array([0, 5]), np.array([1.0, 5.0], dtype=np.float32)
-        expected = np.mean([rec._predictor.new_user_scores(cols, stars) for rec in both], axis=0)
-        np.testing.assert_allclose(mean._predictor.new_user_scores(cols, stars), expected, rtol=1e-6)
+
+    def test_somebody_new_gets_what_the_item_layout_says(self, parts):
+        item, mean = (quick(orientation=orientation).fit(*parts[:2]) for orientation in ("item", "mean"))
+        new = {item.item_ids[0]: 1.0, item.item_ids[5]: 5.0}
+        lists = [rec.recommend_new(new, k=None).drop(columns="error") for rec in (item, mean)]
+        assert_frame_equal(*lists)
+        assert lists[0]["because_item_id"].notna().any()
 
     def test_what_is_not_given_is_what_suits_the_layout(self, parts):
-        history = Recommender(orientation="mean", rank_by="rating", refit=False).fit(*parts[:2]).history
+        history = Recommender(rank_by="rating", refit=False).fit(*parts[:2]).history
         assert history.groupby("layout")["epoch"].max().to_dict() == {"item": 40, "both": 60}
 
     def test_two_encoders_have_one_hidden_layer(self, parts):
@@ -602,7 +607,10 @@ class TestRecommend:
         explained = rec.explain(rec.user_ids[0], rec.item_ids[col]).set_index("item_id")
 
         def predicted(given):
-            return rec._predictor.new_user_scores(rec.item_ids.get_indexer(given.index), given.to_numpy())[col]
+            scores = [
+                each.new_user_scores(rec.item_ids.get_indexer(given.index), given.to_numpy()) for each in rec.predictors
+            ]
+            return np.average(scores, axis=0, weights=rec.shares)[col]
 
         changes = [
             predicted(explained["rating"]) - predicted(explained["rating"].drop(item)) for item in explained.index
@@ -689,7 +697,7 @@ class TestRecommendNew:
         ratings = {22: 5.0, 10: 1.0, 37: 4.5}
         recommended = rec.recommend_new(ratings, k=None)
         assert set(recommended["item_id"]) == set(rec.item_ids) - set(ratings)
-        scores = rec._predictor.new_user_scores(rec.item_ids.get_indexer(list(ratings)), np.array([5, 1, 4.5]))
+        scores = rec.predictors[0].new_user_scores(rec.item_ids.get_indexer(list(ratings)), np.array([5, 1, 4.5]))
         expected = np.clip(scores, *rec.scale)[rec.item_ids.get_indexer(recommended["item_id"])]
         np.testing.assert_allclose(recommended["score"], expected, rtol=1e-6)
         assert (np.diff(recommended["score"]) <= 0).all()
@@ -861,7 +869,7 @@ class TestSave:
 
 
 def test_says_what_it_is(rec):
-    assert repr(Recommender(hidden_dims=[3])) == "Recommender(orientation='item', hidden_dims=(3,))"
+    assert repr(Recommender(hidden_dims=[3])) == "Recommender(orientation='mean', hidden_dims=(3,))"
     matrix = "RatingMatrix(39 users × 23 items, "
     assert f"orientation={rec.orientation!r}, hidden_dims=(12,), fitted to {matrix}" in repr(rec)
 

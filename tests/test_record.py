@@ -33,7 +33,8 @@ def with_titles(ratings):
 def folder(tmp_path, parts, tastes):
     """A finished run, small."""
     train, valid, test = parts
-    rec = saerec.Recommender(hidden_dims=(4,), n_epochs=2, rank_by="rating").fit(train, valid)
+    settings = {"orientation": "item", "hidden_dims": (4,), "n_epochs": 2, "rank_by": "rating"}
+    rec = saerec.Recommender(**settings).fit(train, valid)
     rec.save(tmp_path / "model")
     test.to_parquet(tmp_path / "test.parquet")
     scores_of(rec, test, rec.predict(test["user_id"], test["item_id"])).to_csv(tmp_path / "scores.csv")

@@ -93,8 +93,8 @@ def predict_new(recommenders: dict, given: pd.DataFrame, asked: pd.DataFrame) ->
         cols, wanted = (matrix.item_ids.get_indexer(part["item_id"]) for part in (given, asked))
         values = given["rating"].to_numpy(dtype=np.float32)[cols >= 0]
         cols, wanted, asked_known = cols[cols >= 0], wanted[wanted >= 0], asked[wanted >= 0]
-        scores = [predictor.new_user_scores(cols, values)[wanted] for predictor in recommender.predictors]
-        found[name] = np.mean(scores, axis=0).clip(*scale)
+        predictor = recommender.predictors[0]  # of "mean" that of "item", as in `recommend_new`
+        found[name] = predictor.new_user_scores(cols, values)[wanted].clip(*scale)
         bias = recommender.baseline.new_user_bias(cols, values)
         found["biases"] = (recommender.baseline.predict(-1, wanted) + bias).clip(*scale)
     return asked_known[["user_id", "item_id", "rating"]].assign(**found)
