@@ -28,7 +28,9 @@ Modules, each importing only from those above it:
 - `original`: the original study's loop, figures and lists, defects included; imported on its own
 - `prediction`: from a trained SAE to predictions for known and new users
 - `layouts`: how each autoencoder of a recommender is built and trained
-- `recommender`: Recommender, load
+- `settings`: what the settings of a recommender can be, and those of a grid
+- `recommender`: Recommender
+- `loading`: load, which trusts no file
 - `study`: the series' training and scores without notebooks
 - `record`: what a run was made of, and whether it still holds
 - `selection`: tune, cross_validate: what suits your data
@@ -48,6 +50,7 @@ from saerec.drift import UserDrift
 from saerec.fetch import fetch_movielens
 from saerec.intervals import PredictionIntervals
 from saerec.lists import same_list_for_all
+from saerec.loading import load
 from saerec.metrics import (
     coverage_by,
     error_by,
@@ -66,7 +69,7 @@ from saerec.movielens import find_titles, genre_table, load_movielens, movie_fea
 from saerec.page import write_page
 from saerec.ratings import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.readers import Dataset, read_ratings, read_titles
-from saerec.recommender import Recommender, load
+from saerec.recommender import Recommender
 from saerec.selection import cross_validate, tune
 from saerec.storage import DamagedFileError
 from saerec.tables import write_table

@@ -1,5 +1,6 @@
 """Lists: for each of many users the items with the highest keys, less those that they have rated."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from scipy import sparse
 
 from saerec.ratings import RatingMatrix
+from saerec.validation import IdTypeError, check_columns, kind_of_ids
 
 USERS_AT_A_TIME = 256
 
@@ -86,3 +88,27 @@ def same_list_for_all(ratings: RatingMatrix, item_scores: np.ndarray, k: int = 1
         user_id, rank (from 1) and item_id.
     """
     return make_lists(ratings, lambda rows: np.tile(item_scores, (len(rows), 1)), k)
+
+
+def warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int | None) -> None:
+    """Warn if lists are shorter than `k`, with the name of whom the first of them is for."""
+    short = np.flatnonzero(lengths < (k or 0))
+    if len(short):
+        more = f", and {len(short) - 1:,} more have less than {k}" if len(short) > 1 else ""
+        text = f"{name(short[0])} has only {lengths[short[0]]} unseen items{more}, so the list is shorter than k={k}"
+        warnings.warn(text, stacklevel=3)
+
+
+def with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:
+    """The lists, with the columns of `movies` of each item, by id, and the title of the item that speaks for it."""
+    if movies is None:
+        return frame
+    check_columns(["item_id"], movies.columns, "movies")
+    movies = movies.drop_duplicates("item_id")
+    kinds = [kind_of_ids(pd.Index(each["item_id"])) for each in (movies, frame)]
+    if len(movies) and len(frame) and kinds[0] != kinds[1]:
+        raise IdTypeError(f"the item_ids of movies are of type {kinds[0]}, those of the data {kinds[1]}: convert them")
+    frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one", suffixes=("", "_of_movie"))
+    if "because_item_id" in frame and "title" in movies:
+        frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])
+    return frame

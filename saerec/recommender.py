@@ -5,7 +5,6 @@ import inspect
 import itertools
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -19,19 +18,18 @@ from saerec import distributed, metrics, training
 from saerec.baselines import BiasBaseline
 from saerec.checkpoints import Checkpoints, check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
-from saerec.distributed import choose_device
 from saerec.drift import UserDrift, seconds_of
 from saerec.files import check_space, one_writer
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.layouts import LAYOUTS, Layout
-from saerec.lists import USERS_AT_A_TIME, best_items
+from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_titles
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
 from saerec.ratings import RatingMatrix
-from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_trained, write_trained
+from saerec.settings import check_one_of, checked_grid
+from saerec.storage import Trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
-    IdTypeError,
     UnknownIdError,
     check_columns,
     check_fitted,
@@ -39,7 +37,6 @@ from saerec.validation import (
     check_learnable,
     check_list_length,
     check_ratings,
-    kind_of_ids,
 )
 
 FILE = "recommender.safetensors"  # what `save` writes
@@ -231,17 +228,20 @@ class Recommender:
             A setting out of range, item features with ``orientation="user"``, a grid without `valid` or of what is no
             setting, or training that diverged.
         """
-        _check_one_of("orientation", self.orientation, LAYOUTS)
-        _check_one_of("rank_by", self.rank_by, RANKINGS)
+        check_one_of("orientation", self.orientation, LAYOUTS)
+        check_one_of("rank_by", self.rank_by, RANKINGS)
         if not self.ridge > 0:  # without, the taste of somebody new may have no solution
             raise ValueError(f"ridge must be above 0, not {self.ridge}")
-        _check_blend(self.blend)
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
         check_learnable(train)
         self._check_features(item_features, train)
-        grid = self._checked(grid, valid)
+        if grid and valid is None:
+            raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
+        grid = self._checked(grid)
         timed = valid is not None and "timestamp" in train and "timestamp" in valid
         if timed:
             train, valid = (part.assign(timestamp=seconds_of(part["timestamp"])) for part in (train, valid))
@@ -286,30 +286,10 @@ class Recommender:
             self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
 
-    def _checked(self, grid: Mapping[str, Sequence], valid: pd.DataFrame | None) -> dict[str, list]:
-        """A grid of plain values, all of which the settings can have."""
-        if not grid:
-            return {}
-        if valid is None:
-            raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
-        possible = self._parameters().keys() - {"orientation", "rank_by", "refit", "device"}
-        if len(self._layouts()) == 1:
-            possible.discard("blend")
-        for name, values in grid.items():
-            if name not in possible:
-                raise ValueError(
-                    f"{name!r} is no setting that a grid can have; there are {', '.join(sorted(possible))}"
-                )
-            if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
-                raise ValueError(f"a grid has some values of each setting, and of {name!r} it has {values!r}")
-        plain = {name: [*map(_plain, values)] for name, values in grid.items()}
-        own = {name: _plain(value) for name, value in self._parameters().items()}
-        for name, value in ((name, value) for name, values in plain.items() for value in values):
-            try:  # before anything is trained
-                _check_parameters(own | {name: value})
-            except ValueError as error:
-                raise ValueError(f"no recommender can have all that the grid has: {error}") from error
-        return plain
+    def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
+        """A grid that `fit` can choose from, of plain values."""
+        without = ["orientation", "rank_by", "refit", "device"] + ["blend"] * (len(self._layouts()) == 1)
+        return checked_grid(grid, self._parameters(), inspect.signature(Recommender).parameters, without)
 
     def _choose(
         self,
@@ -700,8 +680,8 @@ class Recommender:
             of_chunk.insert(0, "user_id", self.user_ids[np.repeat(chunk, length)])
             lists.append(of_chunk)
             lengths.append(length)
-        _warn_of_short_lists(np.concatenate(lengths), lambda place: f"user {user_ids[place]}", k)
-        return _with_titles(pd.concat(lists, ignore_index=True), movies)
+        warn_of_short_lists(np.concatenate(lengths), lambda place: f"user {user_ids[place]}", k)
+        return with_titles(pd.concat(lists, ignore_index=True), movies)
 
     def recommend_new(
         self,
@@ -765,8 +745,8 @@ class Recommender:
         spread = np.array([self.baseline.new_user_spread(cols, values)])
         reasons = of_new if because else None
         found, length = self._lists(scores[None], chances, spread, rated, rated, k, rank_by, reasons)
-        _warn_of_short_lists(length, lambda _: "somebody new", k)
-        return _with_titles(found, movies)
+        warn_of_short_lists(length, lambda _: "somebody new", k)
+        return with_titles(found, movies)
 
     def explain(self, user_id, item_id, movies: pd.DataFrame | None = None) -> pd.DataFrame:
         """By how much the prediction of an item changes with each rating of a user, the most helpful first.
@@ -810,11 +790,11 @@ class Recommender:
         order = np.argsort(-influence, kind="stable")
         cols, values = rated.indices[order], rated.data[order]
         told = pd.DataFrame({"item_id": self.item_ids[cols], "rating": values, "influence": influence[order]})
-        return _with_titles(told, movies)
+        return with_titles(told, movies)
 
     def _ranking(self, rank_by: str | None) -> str:
         rank_by = self.rank_by if rank_by is None else rank_by
-        _check_one_of("rank_by", rank_by, RANKINGS)
+        check_one_of("rank_by", rank_by, RANKINGS)
         if rank_by == "both" and self.choice is None:
             raise ValueError(f"this recommender was fitted with rank_by={self.rank_by!r}: rank_by='both' needs a fit")
         return rank_by
@@ -922,146 +902,8 @@ class Recommender:
         return f"Recommender(orientation={self.orientation!r}{hidden}{fitted})"
 
 
-def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
-    """The recommender that `Recommender.save` wrote to `directory`, on whatever device; here it computes on `device`.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no saved recommender.
-    DamagedFileError
-        Its file is not as it was written, or was written by a newer saerec.
-    """
-    path = Path(directory, FILE)
-    if not path.exists():
-        raise FileNotFoundError(f"no saved recommender in {directory}: {FILE} is missing")
-    trained = read_trained(path)
-    try:
-        return _restored(trained, device)
-    except (*NONSENSE, RuntimeError) as error:
-        raise DamagedFileError(f"{path} is no recommender that saerec wrote: {error}") from error
-
-
-def _restored(trained: Trained, device: str) -> Recommender:
-    """The recommender of what was saved of it."""
-    parameters = {"blend": 0.5} | trained.parameters | {"device": device}  # before format 4 there was no other
-    _check_parameters(parameters)
-    if parameters["hidden_dims"] is not None:
-        parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
-    recommender = Recommender(**parameters)
-    _check_one_of("orientation", recommender.orientation, LAYOUTS)
-    _check_one_of("rank_by", recommender.rank_by, RANKINGS)
-    ratings, layouts = trained.ratings, recommender._layouts()
-    epochs, histories = trained.best_epochs, trained.histories
-    if (
-        set(epochs) != set(layouts)
-        or not {*histories, *trained.refits} <= set(layouts)
-        or any(type(n) is not int for n in epochs.values())
-    ):
-        raise ValueError(f"its layouts are not those of orientation {recommender.orientation!r}")
-    recommender.item_features, recommender.tried = trained.item_features, None
-    recommender.intervals, recommender.drift = trained.intervals, trained.drift
-    trained.baseline.measure_spread(ratings)
-    models = {}
-    for name, layout in layouts.items():
-        n_layers = len(layout.settings["hidden_dims"])
-        if n_layers > len(trained.weights[name]):
-            raise ValueError(f"there are {n_layers:,} hidden layers, and fewer weights")
-        with torch.device("meta"):  # whatever sizes a file claims, no memory is taken
-            model = layout.kept_network(ratings, trained.item_features)
-        models[name] = _with_weights(model, name, trained.weights, device)
-    choice = None
-    if recommender.rank_by == "both":
-        choice = ChoiceModel(seed=recommender.seed, device=device)
-        choice.ratings = ratings
-        with torch.device("meta"):
-            model = choice.new_model(ratings.n_items)
-        choice.model = _with_weights(model, "choice", trained.weights, device)
-    recommender._histories, recommender._refits = histories, trained.refits
-    with np.errstate(over="ignore", invalid="ignore"):  # it is said below
-        recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
-        scores = recommender._predictor.scores(np.argmax(ratings.user_counts, keepdims=True))
-    if not np.isfinite(scores).all():
-        raise ValueError("what it predicts is no number")
-    return recommender
-
-
-# What parameters can be that a file may hold: whole numbers from here on; others, both ends included.
-LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
-LARGEST = float(np.finfo(np.float32).max)
-RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
-RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
-RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
-
-
-def _check_parameters(parameters: Mapping) -> None:
-    """Raise unless these are all parameters of a Recommender, each of a type that it can have."""
-    declared = inspect.signature(Recommender).parameters
-    if set(parameters) != set(declared):
-        raise ValueError(f"its parameters are {', '.join(map(str, parameters))}")
-    for name, value in parameters.items():
-        default = declared[name].default
-        if name == "hidden_dims":
-            fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
-        elif isinstance(default, (bool, str)):
-            fine = type(value) is type(default)
-        elif value is None:
-            fine = default is None
-        elif name in LOWEST:
-            fine = type(value) is int and LOWEST[name] <= value < 2**63
-        else:
-            low, high = RANGES.get(name, (-LARGEST, LARGEST))
-            fine = type(value) in (int, float) and low <= value <= high
-        if not fine:
-            raise ValueError(f"its {name} is {value!r}")
-
-
-def _with_weights(model: SAE, name: str, weights: Mapping[str, Mapping[str, torch.Tensor]], device: str) -> SAE:
-    """The network, holding the weights of that name."""
-    if not fits(weights[name], model.state_dict()):
-        raise ValueError(f"the weights of {name!r} are not those of its parameters")
-    model.load_state_dict(weights[name], assign=True)
-    return model.to(choose_device(device))
-
-
 def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """That of the only layout, or all, with a column that says which."""
     if len(histories) == 1:
         return next(iter(histories.values()))
     return pd.concat(histories, names=["layout"]).reset_index("layout").reset_index(drop=True)
-
-
-def _check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
-    if value not in possible:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _check_blend(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"blend must be between 0 and 1, not {value}")
-
-
-def _warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int | None) -> None:
-    short = np.flatnonzero(lengths < (k or 0))
-    if len(short):
-        more = f", and {len(short) - 1:,} more have less than {k}" if len(short) > 1 else ""
-        text = f"{name(short[0])} has only {lengths[short[0]]} unseen items{more}, so the list is shorter than k={k}"
-        warnings.warn(text, stacklevel=3)
-
-
-def _with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:
-    if movies is None:
-        return frame
-    check_columns(["item_id"], movies.columns, "movies")
-    movies = movies.drop_duplicates("item_id")
-    kinds = [kind_of_ids(pd.Index(each["item_id"])) for each in (movies, frame)]
-    if len(movies) and len(frame) and kinds[0] != kinds[1]:
-        raise IdTypeError(f"the item_ids of movies are of type {kinds[0]}, those of the data {kinds[1]}: convert them")
-    frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one", suffixes=("", "_of_movie"))
-    if "because_item_id" in frame and "title" in movies:
-        frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])
-    return frame

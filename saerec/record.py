@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saerec import metrics, recommender
+from saerec import metrics
 from saerec.baselines import fit_baselines
 from saerec.files import save_atomically, sha256_of
+from saerec.loading import load
 from saerec.readers import Dataset
+from saerec.recommender import Recommender
 from saerec.storage import read_tensors
 from saerec.validation import shortened
 
@@ -288,7 +290,7 @@ def _check_data(record: dict, load: Callable[..., Dataset], reads: set[str]) -> 
 
 
 def _check_model(folder: Path) -> tuple[bool, str]:
-    model, test = recommender.load(folder / "model"), pd.read_parquet(folder / "test.parquet")
+    model, test = load(folder / "model"), pd.read_parquet(folder / "test.parquet")
     now = {"scores.csv": scores_of(model, test, model.predict(test["user_id"], test["item_id"]))}
     if model.drift and (folder / "told_when.csv").exists():
         now["told_when.csv"] = pd.DataFrame({"saerec, told when": model.evaluate(test, told_when=True)}).T
@@ -317,7 +319,7 @@ def _read_scores(path: Path, **options) -> pd.DataFrame:
         raise ValueError(f"{path.name} is no table: {error}") from error
 
 
-def scores_of(model: recommender.Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+def scores_of(model: Recommender, test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     """The errors of a model's predictions of test ratings, and of the baselines: rmse, user_rmse and mae by model."""
     known = model.ratings
     rows, cols = known.positions(test["user_id"], test["item_id"])

@@ -1,8 +1,9 @@
 """What suits your data: settings chosen on validation ratings in bounded time, and errors over several folds."""
 
+import inspect
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from saerec.baselines import BiasBaseline
 from saerec.layouts import LAYOUTS, SETTINGS
 from saerec.ratings import RatingMatrix, split_ratings
 from saerec.recommender import Recommender
+from saerec.settings import checked_grid
 from saerec.training import DivergedError
 
-# What is tried of each setting, besides the default, in this order.
-VALUES = {
+# What `tune` tries of each setting, besides the default, in this order.
+GRID = {
     "orientation": ("item", "both", "user"),
     "weight_decay": (1.5, 3.0, 6.0),
     "shrinkage": (2.0, 10.0),
@@ -31,6 +33,7 @@ def tune(
     train: pd.DataFrame,
     valid: pd.DataFrame,
     *,
+    grid: Mapping[str, Sequence] = GRID,
     minutes: float = 10.0,
     item_features: pd.DataFrame | None = None,
     seed: int = 0,
@@ -39,16 +42,18 @@ def tune(
 ) -> pd.DataFrame:
     """The settings that were tried, one row each, those with the lowest error on `valid` first.
 
-    One setting after the other, in the order of `VALUES`: the defaults first, then each other value, with all else as
-    in the best try so far. The order is fixed and every try repeats to the bit, but time does not: which tries it
-    leaves out, and so what the later ones build on, may differ from run to run. The blend of "mean" is not among them:
-    the best of nine gains 0.0003 on MovieLens latest-small (``tests/benchmarks/tried.py``), and `Recommender.fit`
-    chooses it from a grid without training anything again.
+    One setting after the other, in the order of the grid: the defaults first, then each other value, with all else as
+    in the best try so far; `Recommender.fit` tries all combinations of a small grid. The order is fixed and every try
+    repeats to the bit, but time does not: which tries it leaves out, and so what the later ones build on, may differ
+    from run to run.
 
     Parameters
     ----------
     train, valid : DataFrame
         With the columns user_id, item_id and rating: as for `Recommender.fit`, without a refit.
+    grid : mapping of a setting to its values
+        What to try. Left out: `saerec.selection.GRID`, in which the blend of "mean" is not, for the best of nine gains
+        0.0001 on MovieLens latest-small (``tests/benchmarks/tried.py``). What is fixed is not tried.
     minutes : float
         No fit is begun that is expected to end later, going by what the last one took. The defaults are always tried.
     item_features : DataFrame, optional
@@ -58,7 +63,7 @@ def tune(
     progress : bool
         Show a progress bar on stderr.
     **fixed
-        Of `Recommender`, for every try, such as ``n_epochs=20``; not tried themselves. Errors depend neither on
+        Of `Recommender`, for every try, such as ``n_epochs=20``. Errors depend neither on
         `rank_by` nor on `refit`, which are taken and left alone.
 
     Returns
@@ -75,16 +80,18 @@ def tune(
         raise ValueError(f"minutes must not be negative, but is {minutes}")
     deadline = time.perf_counter() + 60 * minutes
     fixed = {name: value for name, value in fixed.items() if name not in ("rank_by", "refit")}
-    choices = [(name, value) for name, values in VALUES.items() if name not in fixed for value in values]
+    declared, own = inspect.signature(Recommender).parameters, vars(Recommender(**fixed, seed=seed))
+    grid = checked_grid(grid, own, declared, without=("rank_by", "refit", "seed", "device"))
+    choices = [(name, value) for name, values in grid.items() if name not in fixed for value in values]
     tries, done, pace = [], [], 0.0  # seconds for a unit of work
     best, of_default = {}, None
     bar = tqdm([None, *choices], unit="try", disable=not progress)
     for choice in bar:
         settings = best if choice is None else best | dict([choice])
         every = fixed | settings
-        if _in_effect(every) in done or (tries and not _possible(every)):
+        if _in_effect(every, grid) in done or (tries and not _possible(every)):
             continue
-        done.append(_in_effect(every))
+        done.append(_in_effect(every, grid))
         tries.append({"order": len(done), "settings": settings, "valid_rmse": np.nan})
         start = time.perf_counter()
         if tries[1:] and start + pace * _work(every) > deadline:
@@ -129,11 +136,11 @@ def _possible(given: dict) -> bool:
     return "both" not in LAYOUTS[settings["orientation"]] or len(settings["hidden_dims"] or [0]) == 1
 
 
-def _in_effect(given: dict) -> list[dict]:
-    """The settings of each layout that is trained, to know equals by."""
+def _in_effect(given: dict, names: Iterable[str]) -> list[dict]:
+    """Those settings of each layout that is trained, to know equals by."""
     whole = vars(Recommender(**given))
     return [
-        {name: SETTINGS[layout].get(name) if whole[name] is None else whole[name] for name in VALUES}
+        {name: SETTINGS[layout].get(name) if whole[name] is None else whole[name] for name in names}
         for layout in LAYOUTS[whole["orientation"]]
     ]
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import saerec
-from saerec import runs, selection, series, study
+from saerec import runs, series, study
 from saerec.__main__ import _told, main
 from saerec.files import remove
 from saerec.recommender import FILE
@@ -376,7 +376,7 @@ def test_an_interrupted_training_says_what_is_kept(monkeypatch, tmp_path, capsys
 
 
 def test_an_interrupted_tune_prints_and_writes_what_is_finished(shop, monkeypatch, capsys):
-    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.3, 0.7)})
+    monkeypatch.setitem(saerec.tune.__kwdefaults__, "grid", {"dropout": (0.3, 0.7)})
     fit = saerec.Recommender.fit
 
     def interrupted(self, *arguments, **options):
@@ -405,7 +405,7 @@ def shop(tmp_path):
 
 
 def test_tune_prints_a_table_and_lines_that_train_with_the_best(shop, monkeypatch, capsys):
-    monkeypatch.setattr(selection, "VALUES", {"orientation": ("both",), "dropout": (0.0, 0.3)})
+    monkeypatch.setitem(saerec.tune.__kwdefaults__, "grid", {"orientation": ("both",), "dropout": (0.0, 0.3)})
     own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars", "-p", "hidden_dims=8"]
     arguments = [*own, "-p", "n_epochs=1", "-p", "seed=2", "--quiet", "--out", str(shop.with_name("tune.csv"))]
     assert main(["tune", *arguments]) == 0
@@ -437,7 +437,7 @@ def test_tune_prints_a_table_and_lines_that_train_with_the_best(shop, monkeypatc
 
 
 def test_tune_says_what_there_was_no_time_for(shop, monkeypatch, capsys):
-    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.3, 0.7)})
+    monkeypatch.setitem(saerec.tune.__kwdefaults__, "grid", {"dropout": (0.3, 0.7)})
     own = ["--dataset", str(shop), "--user", "who", "--item", "what", "--rating", "stars"]
     assert main(["tune", *own, "-p", "n_epochs=1", "--quiet", "--minutes", "0"]) == 0
     output = capsys.readouterr().out

@@ -34,15 +34,15 @@ def test_the_best_settings_come_first_and_give_that_error_again(tried, parts):
 
 def test_one_setting_after_the_other_from_the_best_so_far(tried):
     tries = tried.set_index("order").sort_index()
-    best, names = {}, list(selection.VALUES)
+    best, names = {}, list(selection.GRID)
     for order, row in tries.iterrows():
         changed = {name: value for name, value in row["settings"].items() if best.get(name) != value}
         assert len(changed) == (order > 1), "each try is the best so far with one setting changed"
-        assert all(value in selection.VALUES[name] for name, value in changed.items())
+        assert all(value in selection.GRID[name] for name, value in changed.items())
         best = tries.loc[tries.loc[:order, "valid_rmse"].idxmin(), "settings"]
     last = [list(row)[-1] for row in tries["settings"] if row]
     assert [names.index(name) for name in last] == sorted(names.index(name) for name in last)
-    whole = [repr(selection._in_effect(settings)) for settings in tries["settings"]]
+    whole = [repr(selection._in_effect(settings, selection.GRID)) for settings in tries["settings"]]
     assert len(set(whole)) == len(whole), "nothing is tried twice"
 
 
@@ -61,10 +61,9 @@ def interrupting(at, monkeypatch):
 
 def test_who_interrupts_gets_what_is_finished(parts, monkeypatch):
     train, valid, _ = parts
-    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.1, 0.2, 0.3)})
     interrupting(3, monkeypatch)
     with pytest.warns(UserWarning, match=r"interrupted: 2 of 4 possible tries are finished"):
-        tried = saerec.tune(train, valid, **QUICK)
+        tried = saerec.tune(train, valid, grid={"dropout": (0.1, 0.2, 0.3)}, **QUICK)
     assert sorted(tried["order"]) == [1, 2] and tried["seconds"].notna().all()
 
 
@@ -82,16 +81,30 @@ def test_what_is_fixed_is_not_tried(parts):
     assert sorted(map(str, tried["settings"])) == sorted(["{}", "{'input_dropout': 0.2}", "{'input_dropout': 0.5}"])
 
 
-def test_what_two_encoders_cannot_have_is_not_tried(parts, monkeypatch):
+def test_what_two_encoders_cannot_have_is_not_tried(parts):
     train, valid, _ = parts
-    monkeypatch.setattr(selection, "VALUES", {"orientation": ("both", "mean", "user")})
-    tried = saerec.tune(train, valid, hidden_dims=(5, 4), rank_by="popularity", refit=True, **QUICK)
-    assert sorted(map(str, tried["settings"])) == ["{'orientation': 'user'}", "{}"]
-    monkeypatch.setattr(selection, "VALUES", {"hidden_dims": ((5, 4), (6,))})
-    tried = saerec.tune(train, valid, orientation="both", **QUICK)
+    hidden_dims = {"hidden_dims": ((5, 4), (6,))}
+    tried = saerec.tune(train, valid, grid=hidden_dims, orientation="both", rank_by="popularity", refit=True, **QUICK)
     assert sorted(map(str, tried["settings"])) == ["{'hidden_dims': (6,)}", "{}"]
     with pytest.raises(ValueError, match="'both' takes one hidden layer"):
         saerec.tune(train, valid, orientation="both", hidden_dims=(5, 4), **QUICK)
+
+
+def test_a_grid_of_ones_own_is_tried_in_its_order(parts):
+    grid = {"blend": np.array([0.3]), "shrinkage": [1.0, 5.0], "dropout": [0.2]}  # 5.0 is the default
+    tried = saerec.tune(*parts[:2], grid=grid, **QUICK, dropout=0.4).set_index("order").sort_index()
+    assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["blend", "shrinkage"]
+
+
+def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
+    monkeypatch.setattr(saerec.Recommender, "fit", lambda *_, **__: pytest.fail("something was trained"))
+    for grid, told in [
+        ({"seed": [1, 2]}, "'seed' is no setting that a grid can have; there are batch_size, blend"),
+        ({"orientation": ["mean"], "lr": [-1.0]}, "no recommender can have all that the grid has: its lr is -1.0"),
+        ({"dropout": 0.3}, "of 'dropout' it has 0.3"),
+    ]:
+        with pytest.raises(ValueError, match=told):
+            saerec.tune(*parts[:2], grid=grid)
 
 
 def some_features(train):
@@ -171,8 +184,7 @@ def test_what_diverges_stands_behind_what_did_not(parts, monkeypatch):
         return fit(self, *data, **options)
 
     monkeypatch.setattr(saerec.Recommender, "fit", diverging)
-    monkeypatch.setattr(selection, "VALUES", {"dropout": (0.7, 0.3)})
-    tried = saerec.tune(*parts[:2], hidden_dims=(4,), **QUICK)
+    tried = saerec.tune(*parts[:2], grid={"dropout": (0.7, 0.3)}, hidden_dims=(4,), **QUICK)
     assert tried["settings"].iloc[-1] == {"dropout": 0.7} and tried["valid_rmse"].iloc[-1] == np.inf
     assert np.isfinite(tried["valid_rmse"][:2]).all()
     with pytest.raises(saerec.DivergedError):

@@ -1,0 +1,71 @@
+"""What the settings of a recommender can be: one by one, all that a file holds, and those of a grid."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import Parameter
+
+import numpy as np
+
+# Whole numbers from here on; others, both ends included.
+LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
+LARGEST = float(np.finfo(np.float32).max)
+RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
+RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
+RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
+
+
+def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
+    """Raise unless these are all the settings that are declared, each of a type and size that it can have."""
+    if set(settings) != set(declared):
+        raise ValueError(f"its parameters are {', '.join(map(str, settings))}")
+    for name, value in settings.items():
+        default = declared[name].default
+        if name == "hidden_dims":
+            fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
+        elif isinstance(default, (bool, str)):
+            fine = type(value) is type(default)
+        elif value is None:
+            fine = default is None
+        elif name in LOWEST:
+            fine = type(value) is int and LOWEST[name] <= value < 2**63
+        else:
+            low, high = RANGES.get(name, (-LARGEST, LARGEST))
+            fine = type(value) in (int, float) and low <= value <= high
+        if not fine:
+            raise ValueError(f"its {name} is {value!r}")
+
+
+def checked_grid(
+    grid: Mapping[str, Sequence], settings: Mapping, declared: Mapping[str, Parameter], without: Iterable[str]
+) -> dict[str, list]:
+    """The grid with plain values, if a recommender with these settings can have all of them.
+
+    Raises
+    ------
+    ValueError
+        It names what is no setting or one of those to do `without`, has no values, or one out of range.
+    """
+    possible = settings.keys() - {*without}
+    for name, values in grid.items():
+        if name not in possible:
+            raise ValueError(f"{name!r} is no setting that a grid can have; there are {', '.join(sorted(possible))}")
+        if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
+            raise ValueError(f"a grid has some values of each setting, and of {name!r} it has {values!r}")
+    plain = {name: [*map(_plain, values)] for name, values in grid.items()}
+    own = {name: _plain(value) for name, value in settings.items()}
+    for name, value in ((name, value) for name, values in plain.items() for value in values):
+        try:
+            check_settings(own | {name: value}, declared)
+        except ValueError as error:
+            raise ValueError(f"no recommender can have all that the grid has: {error}") from error
+    return plain
+
+
+def check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
+    """Raise unless the value of a setting is one of these."""
+    if value not in possible:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
