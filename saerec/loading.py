@@ -40,6 +40,7 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
 def _restored(trained: Trained, device: str) -> Recommender:
     """The recommender of what was saved of it."""
     parameters = {"blend": 0.5} | trained.parameters | {"device": device}  # before format 4 there was no other
+    blend = parameters["blend"] if trained.blend is None else trained.blend
     check_settings(parameters, inspect.signature(Recommender).parameters)
     if parameters["hidden_dims"] is not None:
         parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
@@ -74,7 +75,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
         choice.model = _with_weights(model, "choice", trained.weights, device)
     recommender._histories, recommender._refits = histories, trained.refits
     with np.errstate(over="ignore", invalid="ignore"):  # it is said below
-        recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice)
+        recommender._keep(ratings, trained.seen, trained.baseline, models, epochs, choice, blend)
         scores = recommender._predictor.scores(np.argmax(ratings.user_counts, keepdims=True))
     if not np.isfinite(scores).all():
         raise ValueError("what it predicts is no number")

@@ -234,6 +234,9 @@ class ItemPredictor:
         return np.linalg.solve(self._gram(self.centred_codes[cols].astype(np.float64)), self._rest(cols, ratings))
 
 
+Predictor = ItemPredictor | UserPredictor | MeanPredictor
+
+
 def _few(rows: np.ndarray, cols: np.ndarray, ratings: RatingMatrix) -> bool:
     """Whether so few cells of these rows are asked for that one by one is faster than all of them."""
     return len(cols) < FEW * len(rows) * ratings.n_items

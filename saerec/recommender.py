@@ -24,7 +24,7 @@ from saerec.intervals import COVERAGE, PredictionIntervals, describe
 from saerec.layouts import LAYOUTS, Layout
 from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_titles
 from saerec.model import SAE
-from saerec.prediction import ItemPredictor, MeanPredictor, UserPredictor
+from saerec.prediction import ItemPredictor, MeanPredictor, Predictor, UserPredictor
 from saerec.ratings import RatingMatrix
 from saerec.settings import check_one_of, checked_grid
 from saerec.storage import Trained, write_trained
@@ -83,8 +83,9 @@ class Recommender:
     n_epochs, batch_size, lr, weight_decay, patience
         Of the training: `saerec.training.fit`. Left out: 40, 64 (a hundredth of the rows where that is more), 0.001 and
         3, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
-    blend : float between 0 and 1
-        With ``orientation="mean"`` the weight of "item", the rest being that of "both".
+    blend : float between 0 and 1, optional
+        With ``orientation="mean"`` the weight of "item", the rest being that of "both". Left out: that with the lowest
+        squared error on the validation ratings, or a half if there are none.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, of "item" and "mean" only: see
         `recommend_new`.
@@ -156,7 +157,7 @@ class Recommender:
         lr: float | None = None,
         weight_decay: float | None = None,
         patience: int | None = None,
-        blend: float = 0.5,
+        blend: float | None = None,
         ridge: float = 100.0,
         rank_by: str = "both",
         refit: bool = True,
@@ -210,9 +211,9 @@ class Recommender:
             to 1 (`saerec.movie_features` makes them of genres and years), indexed by item_id. Items that it lacks are
             read as all zeros. Not with ``orientation="user"``.
         grid : mapping of a setting to its values
-            All combinations are trained, without refit, such as of ``{"shrinkage": [2, 5], "weight_decay": [2, 3, 4],
-            "blend": [0.4, 0.5, 0.6]}``; for another blend nothing is trained again. The lowest error on `valid` wins,
-            of equals the first. `saerec.tune` tries one setting after the other, in bounded time.
+            All combinations are trained, without refit, such as the six of ``{"shrinkage": [2, 5], "weight_decay": [2,
+            3, 4]}``. The lowest error on `valid` wins, of equals the first. `saerec.tune` tries one setting after the
+            other, in bounded time.
         checkpoint_dir, keep, resume, progress
             See `saerec.training.fit`. The second training keeps its checkpoints in the folder ``refit`` of
             `checkpoint_dir`, a `ChoiceModel` in the folder ``choice``; with ``orientation="mean"`` there is a folder
@@ -232,7 +233,7 @@ class Recommender:
         check_one_of("rank_by", self.rank_by, RANKINGS)
         if not self.ridge > 0:  # without, the taste of somebody new may have no solution
             raise ValueError(f"ridge must be above 0, not {self.ridge}")
-        if not 0 <= self.blend <= 1:
+        if self.blend is not None and not 0 <= self.blend <= 1:
             raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
         if valid is not None and len(valid) == 0:
             valid = None
@@ -258,7 +259,7 @@ class Recommender:
         if checkpoint_dir is not None and not resume and distributed.rank() == 0:
             n_refits = int(self.refit and valid is not None)
             if grid:  # whose trainings keep as little
-                n_refits += math.prod(len(values) for name, values in grid.items() if name != "blend")
+                n_refits += math.prod(map(len, grid.values()))
             self._check_space(Path(checkpoint_dir), ratings, item_features, check_keep(keep), n_refits)
             # Before anything is trained: should this be interrupted, there is nothing of another training.
             for folder in (Path(checkpoint_dir), *Path(checkpoint_dir).glob("grid_*")):
@@ -278,7 +279,9 @@ class Recommender:
         choice = None
         if valid is None or not self.refit:
             choice = self._fit_choice(ratings, checkpoint_dir, **options)
-        self._keep(ratings, seen, baseline, models, epochs, choice)
+        self._keep(ratings, seen, baseline, models, epochs, choice, 0.5 if self.blend is None else self.blend)
+        if self.blend is None and valid is not None:
+            self._choose_blend(valid_matrix)
         self.intervals = None if valid is None else self._calibrated(valid_matrix)
         self.drift = self._chosen_drift(train, valid) if timed else None
         if self.refit and valid is not None:
@@ -288,7 +291,7 @@ class Recommender:
 
     def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
         """A grid that `fit` can choose from, of plain values."""
-        without = ["orientation", "rank_by", "refit", "device"] + ["blend"] * (len(self._layouts()) == 1)
+        without = ("orientation", "blend", "rank_by", "refit", "device")
         return checked_grid(grid, self._parameters(), inspect.signature(Recommender).parameters, without)
 
     def _choose(
@@ -302,29 +305,22 @@ class Recommender:
         progress: bool,
     ) -> None:
         """Take over the settings of a checked grid with the lowest error on `valid`."""
-        trained = {name: values for name, values in grid.items() if name != "blend"}
         tried = []
-        for i, values in enumerate(itertools.product(*trained.values())):
-            settings = dict(zip(trained, values))
+        for i, values in enumerate(itertools.product(*grid.values())):
+            settings, error = dict(zip(grid, values)), math.inf
             recommender = Recommender(**self._parameters() | settings | {"rank_by": "rating", "refit": False})
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, f"grid_{i}")
             options = {"item_features": item_features, "checkpoint_dir": folder, "resume": resume}
             with suppress(training.DivergedError):
                 recommender.fit(train, valid, keep="best", progress=progress, **options)
-            for blend in grid.get("blend", (self.blend,)):
-                error = math.inf
-                if hasattr(recommender, "ratings"):
-                    recommender.blend = blend
-                    recommender._predictor = recommender._mixed(recommender.predictors)
-                    error = recommender.evaluate(valid)["rmse"]
-                own = settings | ({"blend": blend} if "blend" in grid else {})
-                tried.append((error, own))
+                error = recommender.evaluate(valid)["rmse"]
+            tried.append((error, settings))
         error, best = min(tried, key=lambda each: each[0])
         if error == math.inf:
             raise training.DivergedError("all settings of the grid diverged: try a lower lr, or more weight_decay")
         for name, value in best.items():
             setattr(self, name, value)
-        self.tried = pd.DataFrame([own | {"valid_rmse": error} for error, own in tried])
+        self.tried = pd.DataFrame([settings | {"valid_rmse": error} for error, settings in tried])
 
     def _check_space(
         self, folder: Path, ratings: RatingMatrix, item_features: pd.DataFrame | None, keep: str | int, n_refits: int
@@ -392,7 +388,7 @@ class Recommender:
             models[name], refits[name] = layouts[name].train(matrix, None, baseline, item_features, **options)
         self.item_features = item_features
         choice = self._fit_choice(matrix, checkpoint_dir, resume=resume, progress=progress)
-        self._keep(matrix, matrix, baseline, models, epochs, choice)
+        self._keep(matrix, matrix, baseline, models, epochs, choice, self.shares[0])
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
         self._refits = refits
         return self
@@ -448,19 +444,26 @@ class Recommender:
         models: dict[str, SAE],
         best_epochs: dict[str, int],
         choice: ChoiceModel | None,
+        blend: float,
     ) -> None:
         """Take over what was trained, all at once: a training that fails leaves the recommender as it was."""
         layouts = self._layouts()
         predictors = [
             layouts[name].predictor(model, ratings, baseline, self.item_features) for name, model in models.items()
         ]
-        self._predictor = self._mixed(predictors)
+        self._predictor = _mixed(predictors, blend)
         self.ratings, self.seen, self.baseline, self.choice = ratings, seen, baseline, choice
         self.models, self.best_epochs = models, best_epochs
 
-    def _mixed(self, predictors: list[ItemPredictor | UserPredictor]) -> ItemPredictor | UserPredictor | MeanPredictor:
-        blend = float(self.blend)  # one of numpy's would make all predictions as long
-        return MeanPredictor(predictors, (blend, 1 - blend)) if len(predictors) > 1 else predictors[0]
+    def _choose_blend(self, valid: RatingMatrix) -> None:
+        """Of two predictors' mean the shares that suit the validation ratings best, which is a line fitted to them."""
+        if len(self.predictors) == 1:
+            return
+        rows, cols, rating = valid.coordinates()
+        first, second = (self._predicted(predictor, rows, cols) for predictor in self.predictors)
+        apart, rest = first - second, rating - second
+        blend = (apart @ rest / (apart @ apart)) if apart.any() else 0.5
+        self._predictor = _mixed(self.predictors, np.clip(blend, 0, 1))
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
         if item_features is None:
@@ -497,7 +500,7 @@ class Recommender:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The weight of each of the `predictors` in that mean."""
+        """The weight of each of the `predictors` in that mean: see `blend`."""
         predictor = self._fitted()._predictor
         return predictor.weights if isinstance(predictor, MeanPredictor) else (1.0,)
 
@@ -537,6 +540,16 @@ class Recommender:
         rows, cols = self.ratings.positions(user_ids, item_ids)
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
+        predicted = self._predicted(self._predictor, rows, cols).clip(*self.scale)
+        if timestamps is None or self.drift is None:
+            return predicted
+        times = seconds_of([timestamps] if np.isscalar(timestamps) else timestamps)
+        if len(times) != len(rows):
+            raise ValueError(f"need as many timestamps as user_ids, not {len(times)} and {len(rows)}")
+        return (predicted + self.drift.predict(rows, times)).clip(*self.scale)
+
+    def _predicted(self, predictor: Predictor, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """What one of the `predictors`, or their mean, says of pairs, -1 being unknown: (N,) float32, not clipped."""
         predicted = self.baseline.predict(rows, cols)
         known = np.flatnonzero((rows >= 0) & (cols >= 0))
         known = known[np.argsort(rows[known], kind="stable")]  # user after user
@@ -545,14 +558,8 @@ class Recommender:
         for start in range(0, len(users), USERS_AT_A_TIME):
             chunk = users[start : start + USERS_AT_A_TIME]
             pairs = known[ends[start] : ends[start + len(chunk)]]
-            predicted[pairs] = self._predictor.at(chunk, np.searchsorted(chunk, rows[pairs]), cols[pairs])
-        predicted = predicted.clip(*self.scale)
-        if timestamps is None or self.drift is None:
-            return predicted
-        times = seconds_of([timestamps] if np.isscalar(timestamps) else timestamps)
-        if len(times) != len(rows):
-            raise ValueError(f"need as many timestamps as user_ids, not {len(times)} and {len(rows)}")
-        return (predicted + self.drift.predict(rows, times)).clip(*self.scale)
+            predicted[pairs] = predictor.at(chunk, np.searchsorted(chunk, rows[pairs]), cols[pairs])
+        return predicted
 
     def predict_interval(
         self, user_ids: Iterable, item_ids: Iterable, coverage: float = COVERAGE
@@ -832,7 +839,7 @@ class Recommender:
         rated: sparse.csr_array,
         k: int | None,
         rank_by: str,
-        because: ItemPredictor | UserPredictor | MeanPredictor | None,
+        because: Predictor | None,
     ) -> tuple[pd.DataFrame, np.ndarray]:
         """The lists of B people, one after the other, and how long each is; all that is given has shape (B, I).
 
@@ -859,13 +866,7 @@ class Recommender:
             found["because_item_id"] = pd.Series(reasons, dtype=nullable)
         return pd.DataFrame(found), lengths
 
-    def _reasons(
-        self,
-        predictor: ItemPredictor | UserPredictor | MeanPredictor,
-        best: np.ndarray,
-        cols: np.ndarray,
-        values: np.ndarray,
-    ) -> list:
+    def _reasons(self, predictor: Predictor, best: np.ndarray, cols: np.ndarray, values: np.ndarray) -> list:
         """For each column in `best`, the id of the item whose rating, not below their mean, raised it most."""
         liked = values >= values.mean() if len(values) else np.zeros(0, dtype=bool)
         if not liked.any():
@@ -887,10 +888,9 @@ class Recommender:
         weights = {layout: model.state_dict() for layout, model in self.models.items()}
         if self.choice is not None:
             weights["choice"] = self.choice.model.state_dict()
+        trained = (self._parameters(), self.shares[0], self.best_epochs, self._histories, self._refits)
         rest = (self.ratings, self.seen, self.baseline, weights, self.item_features, self.intervals, self.drift)
-        write_trained(
-            directory / FILE, Trained(self._parameters(), self.best_epochs, self._histories, self._refits, *rest)
-        )
+        write_trained(directory / FILE, Trained(*trained, *rest))
 
     def _fitted(self) -> "Recommender":
         check_fitted(self, "ratings")
@@ -900,6 +900,11 @@ class Recommender:
         hidden = "" if self.hidden_dims is None else f", hidden_dims={tuple(self.hidden_dims)}"
         fitted = f", fitted to {self.ratings}, epoch {self.best_epoch}" if hasattr(self, "ratings") else ""
         return f"Recommender(orientation={self.orientation!r}{hidden}{fitted})"
+
+
+def _mixed(predictors: list[ItemPredictor | UserPredictor], blend: float) -> Predictor:
+    """What predicts as one; of numpy's numbers all predictions would be as long."""
+    return MeanPredictor(predictors, (float(blend), 1 - float(blend))) if len(predictors) > 1 else predictors[0]
 
 
 def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -52,8 +52,7 @@ def tune(
     train, valid : DataFrame
         With the columns user_id, item_id and rating: as for `Recommender.fit`, without a refit.
     grid : mapping of a setting to its values
-        What to try. Left out: `saerec.selection.GRID`, in which the blend of "mean" is not, for the best of nine gains
-        0.0001 on MovieLens latest-small (``tests/benchmarks/tried.py``). What is fixed is not tried.
+        What to try. Left out: `saerec.selection.GRID`. What is fixed is not tried.
     minutes : float
         No fit is begun that is expected to end later, going by what the last one took. The defaults are always tried.
     item_features : DataFrame, optional

@@ -27,7 +27,7 @@ from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix, checked_csr, id_index
 from saerec.validation import shortened
 
-FORMAT = 4  # of what is written; 3 had no blend, 2 no drift; 1, in two files, was never released
+FORMAT = 5  # of what is written; 4 had no chosen blend, 3 no blend, 2 no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes
 LARGEST_COEFFICIENT = 50.0  # of the logarithm of an error: one of e to the 50th is none
 
@@ -124,6 +124,8 @@ class Trained:
     ----------
     parameters : dict
         Of the recommender.
+    blend : float
+        The weight of the first layout, which one layout alone has whole; None in files of before format 5.
     best_epochs : dict of int
     histories : dict of DataFrame
         epoch, train_rmse, valid_rmse. Both by layout.
@@ -141,6 +143,7 @@ class Trained:
     """
 
     parameters: dict
+    blend: float | None
     best_epochs: dict[str, int]
     histories: dict[str, pd.DataFrame]
     refits: dict[str, pd.DataFrame]
@@ -178,6 +181,7 @@ def write_trained(path: Path, trained: Trained) -> None:
         tensors["item_features"] = torch.from_numpy(aligned.copy(order="C"))
     description = {
         "parameters": trained.parameters,
+        "blend": trained.blend,
         "best_epochs": trained.best_epochs,
         "histories": _as_records(trained.histories),
         "refits": _as_records(trained.refits),
@@ -246,6 +250,8 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         _require(bool(((drift.times > -LATEST) & (drift.times < LATEST)).all()), "drift.times are no seconds")
         first = np.isin(np.arange(1, n_ratings), drift.starts)  # of a user
         _require(bool((first | (drift.times[1:] >= drift.times[:-1])).all()), "drift.times are out of order")
+    blend = description.get("blend")
+    _require(blend is None or 0 <= float(blend) <= 1, "the blend is no share")
     histories, refits = map(_from_records, (description["histories"], description.get("refits", {})))
     weights: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -257,9 +263,8 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
     slack = 1e-6 * max(abs(low), abs(high))  # of rounding
     _require(low - slack <= baseline.mean <= high + slack, "the mean is none of its ratings")
     seen = matrices.get("seen", ratings)
-    return Trained(
-        parameters, best_epochs, histories, refits, ratings, seen, baseline, weights, item_features, intervals, drift
-    )
+    rest = (ratings, seen, baseline, weights, item_features, intervals, drift)
+    return Trained(parameters, blend, best_epochs, histories, refits, *rest)
 
 
 def _as_records(histories: Mapping[str, pd.DataFrame]) -> dict[str, list[dict]]:

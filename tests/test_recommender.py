@@ -216,21 +216,6 @@ class TestGrid:
         assert_frame_equal(rec.recommend(k=3), by_hand.recommend(k=3), check_exact=True)
         assert rec.fit(*parts[:2]).tried is None and rec.shrinkage == best["shrinkage"]
 
-    def test_for_a_blend_nothing_is_trained_again(self, parts, monkeypatch):
-        trained, train = [], saerec.training.fit
-        monkeypatch.setattr(saerec.training, "fit", lambda *a, **b: trained.append(1) or train(*a, **b))
-        blends = [0.0, 0.3, 0.5, 1.0]
-        rec = quick(orientation="mean", refit=False).fit(*parts[:2], grid={"blend": blends})
-        assert len(trained) == 2 * 2 and rec.tried["blend"].tolist() == blends
-        rows, cols = rec.ratings.positions(parts[1]["user_id"], parts[1]["item_id"])
-        item, both = (each.scores(np.arange(len(rec.user_ids)))[rows, cols] for each in rec.predictors)
-        alone = rec.baseline.predict(rows, cols)
-        for blend, error in zip(blends, rec.tried["valid_rmse"]):
-            mixed = np.where((rows >= 0) & (cols >= 0), blend * item + (1 - blend) * both, alone).clip(*rec.scale)
-            assert error == pytest.approx(saerec.rmse(parts[1]["rating"], mixed), abs=1e-6)
-        assert rec.blend == blends[rec.tried["valid_rmse"].argmin()]
-        assert rec.evaluate(parts[1])["rmse"] == rec.tried["valid_rmse"].min()
-
     @pytest.mark.filterwarnings("ignore:after epoch")
     def test_what_diverges_is_not_chosen(self, parts):
         rec = quick(n_epochs=2).fit(*parts[:2], grid={"lr": [1e30, 0.1]})
@@ -239,8 +224,9 @@ class TestGrid:
             quick(n_epochs=2).fit(*parts[:2], grid={"lr": [1e30]})
 
     def test_numbers_of_numpy_leave_predictions_as_they_are(self, parts, tmp_path):
-        rec = quick(orientation="mean", refit=False, n_epochs=2).fit(*parts[:2], grid={"blend": np.array([0.3])})
-        assert type(rec.blend) is float and rec.shares == (0.3, 0.7)
+        rec = quick(orientation="mean", refit=False, n_epochs=2, blend=np.float64(0.3))
+        rec.fit(*parts[:2], grid={"shrinkage": np.array([3.0])})
+        assert type(rec.shrinkage) is float and rec.shares == (0.3, 0.7)
         assert rec.predictors[0].scores(np.arange(2)).dtype == rec._predictor.scores(np.arange(2)).dtype == np.float32
         rec.save(tmp_path)
         loaded = load(tmp_path)
@@ -270,11 +256,12 @@ class TestGrid:
     @pytest.mark.parametrize(
         ("grid", "message"),
         [
-            ({"shrinking": [1]}, "'shrinking' is no setting that a grid can have; there are batch_size, blend"),
+            ({"shrinking": [1]}, "'shrinking' is no setting that a grid can have; there are batch_size, dropout"),
             ({"orientation": ["user"]}, "'orientation' is no setting"),
             ({"lr": []}, "some values of each setting, and of 'lr' it has"),
-            ({"blend": 0.5}, "of 'blend' it has 0.5"),
-            ({"blend": [2]}, "no recommender can have all that the grid has: its blend is 2"),
+            ({"dropout": 0.5}, "of 'dropout' it has 0.5"),
+            ({"dropout": [2]}, "no recommender can have all that the grid has: its dropout is 2"),
+            ({"blend": [0.5]}, "'blend' is no setting"),
             ({"shrinkage": [5, -1]}, "its shrinkage is -1"),
             ({"shrinkage": [5, "x"]}, "its shrinkage is 'x'"),
         ],
@@ -283,10 +270,6 @@ class TestGrid:
         monkeypatch.setattr(saerec.training, "fit", None)
         with pytest.raises(ValueError, match=message):
             quick(n_epochs=1, orientation="mean").fit(*parts[:2], grid=grid)
-
-    def test_one_layout_has_no_blend(self, parts):
-        with pytest.raises(ValueError, match="'blend' is no setting"):
-            quick().fit(*parts[:2], grid={"blend": [0.3]})
 
     def test_needs_validation_ratings(self, parts):
         with pytest.raises(ValueError, match="chosen on validation ratings"):
@@ -303,12 +286,27 @@ def features() -> pd.DataFrame:
 class TestMean:
     def test_is_of_what_the_two_layouts_say(self, parts):
         both = [quick(orientation=orientation).fit(*parts[:2]) for orientation in ("item", "both")]
-        mean = quick(orientation="mean").fit(*parts[:2])
+        mean = quick(orientation="mean", blend=0.5).fit(*parts[:2])
         rows = np.arange(len(mean.user_ids))
         expected = np.mean([rec._predictor.scores(rows) for rec in both], axis=0)
         np.testing.assert_allclose(mean._predictor.scores(rows), expected, rtol=1e-6)
         assert mean.best_epoch == {"item": both[0].best_epoch, "both": both[1].best_epoch}
         assert list(mean.history["layout"].unique()) == ["item", "both"]
+
+    def test_the_blend_is_that_of_the_lowest_error_on_valid(self, parts):
+        train, valid, _ = parts
+        rec = quick(orientation="mean", refit=False, seed=1).fit(train, valid)
+        rows, cols = rec.ratings.positions(valid["user_id"], valid["item_id"])
+        known = (rows >= 0) & (cols >= 0)
+        item, both = (each.scores(np.arange(len(rec.user_ids)))[rows, cols][known] for each in rec.predictors)
+        blends = np.linspace(0, 1, 1001)
+        errors = [saerec.rmse(valid["rating"][known], blend * item + (1 - blend) * both) for blend in blends]
+        assert rec.blend is None and rec.shares[0] == pytest.approx(blends[np.argmin(errors)], abs=1e-3)
+        refitted = quick(orientation="mean", seed=1).fit(train, valid)
+        assert refitted.shares == rec.shares and 0 < rec.shares[0] < 1 and sum(rec.shares) == 1
+        assert quick(orientation="mean", n_epochs=1).fit(train).shares == (0.5, 0.5)
+        set_by_hand = quick(orientation="mean", refit=False, seed=1, blend=0.2).fit(train, valid)
+        assert set_by_hand.shares == (0.2, 0.8)
 
     def test_somebody_new_gets_what_the_item_layout_says(self, parts):
         item, mean = (quick(orientation=orientation).fit(*parts[:2]) for orientation in ("item", "mean"))

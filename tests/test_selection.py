@@ -91,9 +91,9 @@ def test_what_two_encoders_cannot_have_is_not_tried(parts):
 
 
 def test_a_grid_of_ones_own_is_tried_in_its_order(parts):
-    grid = {"blend": np.array([0.3]), "shrinkage": [1.0, 5.0], "dropout": [0.2]}  # 5.0 is the default
+    grid = {"ridge": np.array([9.0]), "shrinkage": [1.0, 5.0], "dropout": [0.2]}  # 5.0 is the default
     tried = saerec.tune(*parts[:2], grid=grid, **QUICK, dropout=0.4).set_index("order").sort_index()
-    assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["blend", "shrinkage"]
+    assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["ridge", "shrinkage"]
 
 
 def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
