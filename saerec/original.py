@@ -50,6 +50,7 @@ DEFECTS = {
         "item_features=movie_features(movies)",
     ),
     "refit": ("validation ratings only choose", "the chosen epoch can learn from them too", "refit_on(train)"),
+    "second": ("one network", "two are off in different places", 'Recommender(orientation="mean")'),
     "all": ("all of the above", "", ""),
 }
 

@@ -358,19 +358,21 @@ class Recommender:
         self,
         ratings: pd.DataFrame,
         *,
-        n_epochs: int | None = None,
+        n_epochs: int | Mapping[str, int] | None = None,
         item_features: pd.DataFrame | None = None,
         checkpoint_dir: str | os.PathLike | None = None,
         resume: bool = False,
         progress: bool = False,
     ) -> "Recommender":
-        """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs; `best_epoch` if left out.
+        """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs, or those of each layout.
 
-        `history` and `intervals` stay those of the training in which the epoch was chosen. `item_features` are those of
-        `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
+        Left out, it is `best_epochs`. `history`, `shares` and `intervals` stay those of the training in which the epoch
+        was chosen. `item_features` are those of `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
         """
         layouts = self._layouts()
-        epochs = self._fitted().best_epochs if n_epochs is None else dict.fromkeys(layouts, n_epochs)
+        blend = self.shares[0] if hasattr(self, "ratings") else 0.5 if self.blend is None else self.blend
+        epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
+        epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
         if item_features is None:
             item_features = getattr(self, "item_features", None)
         drift, times = getattr(self, "drift", None), None
@@ -388,7 +390,7 @@ class Recommender:
             models[name], refits[name] = layouts[name].train(matrix, None, baseline, item_features, **options)
         self.item_features = item_features
         choice = self._fit_choice(matrix, checkpoint_dir, resume=resume, progress=progress)
-        self._keep(matrix, matrix, baseline, models, epochs, choice, self.shares[0])
+        self._keep(matrix, matrix, baseline, models, epochs, choice, blend)
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
         self._refits = refits
         return self
