@@ -16,7 +16,7 @@ from saerec.ratings import RatingMatrix
 # What is trained for an orientation, and the settings of each.
 LAYOUTS = {"item": ("item",), "user": ("user",), "both": ("both",), "mean": ("item", "both")}
 ROWS = {"hidden_dims": (500,), "n_epochs": 40, "batch_size": None, "lr": 1e-3, "weight_decay": 3.0}
-BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 2e-3, "weight_decay": 2.0}
+BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 5e-3, "weight_decay": 2.0}
 SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 
 

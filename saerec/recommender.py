@@ -82,7 +82,7 @@ class Recommender:
         Of the biases: `saerec.BiasBaseline`.
     n_epochs, batch_size, lr, weight_decay, patience
         Of the training: `saerec.training.fit`. Left out: 40, 64 (a hundredth of the rows where that is more), 0.001 and
-        3, for "both" 60, a sixth of the users, 0.002 and 2; no patience. What is given holds for all that is trained.
+        3, for "both" 60, a sixth of the users, 0.005 and 2; no patience. What is given holds for all that is trained.
     blend : float between 0 and 1, optional
         With ``orientation="mean"`` the weight of "item", the rest being that of "both". Left out: that with the lowest
         squared error on the validation ratings, or a half if there are none.
@@ -367,7 +367,8 @@ class Recommender:
         """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs, or those of each layout.
 
         Left out, it is `best_epochs`. `history`, `shares` and `intervals` stay those of the training in which the epoch
-        was chosen. `item_features` are those of `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
+        was chosen. `item_features` are those of `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`:
+        see `saerec.training.fit`.
         """
         layouts = self._layouts()
         blend = self.shares[0] if hasattr(self, "ratings") else 0.5 if self.blend is None else self.blend
