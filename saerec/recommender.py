@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 
 from saerec import distributed, metrics, training
-from saerec.baselines import BiasBaseline
+from saerec.baselines import TINY, BiasBaseline
 from saerec.checkpoints import Checkpoints, check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.drift import UserDrift, seconds_of
@@ -41,6 +41,7 @@ from saerec.validation import (
 
 FILE = "recommender.safetensors"  # what `save` writes
 RANKINGS = ("rating", "popularity", "both")
+USUAL_BLEND = 0.2  # how far from a half a blend usually is, as a standard deviation
 MOST_TO_CALIBRATE = 100_000  # validation ratings, about: more would take time and change nothing
 
 
@@ -85,7 +86,7 @@ class Recommender:
         3, for "both" 60, a sixth of the users, 0.005 and 2; no patience. What is given holds for all that is trained.
     blend : float between 0 and 1, optional
         With ``orientation="mean"`` the weight of "item", the rest being that of "both". Left out: that with the lowest
-        squared error on the validation ratings, or a half if there are none.
+        squared error on the validation ratings, nearer to a half the fewer they are.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, of "item" and "mean" only: see
         `recommend_new`.
@@ -459,14 +460,17 @@ class Recommender:
         self.models, self.best_epochs = models, best_epochs
 
     def _choose_blend(self, valid: RatingMatrix) -> None:
-        """Of two predictors' mean the shares that suit the validation ratings best, which is a line fitted to them."""
+        """Of two predictors' mean the shares that suit the validation ratings best: a ridge regression.
+
+        Of few ratings the penalty, on what the shares are off a half, leaves little but noise out.
+        """
         if len(self.predictors) == 1:
             return
         rows, cols, rating = valid.coordinates()
-        first, second = (self._predicted(predictor, rows, cols) for predictor in self.predictors)
-        apart, rest = first - second, rating - second
-        blend = (apart @ rest / (apart @ apart)) if apart.any() else 0.5
-        self._predictor = _mixed(self.predictors, np.clip(blend, 0, 1))
+        first, second = (self._predicted(predictor, rows, cols).astype(float) for predictor in self.predictors)
+        apart, rest = first - second, rating - (first + second) / 2
+        penalty = max(np.mean(rest**2) / USUAL_BLEND**2, TINY)
+        self._predictor = _mixed(self.predictors, np.clip(0.5 + apart @ rest / (apart @ apart + penalty), 0, 1))
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
         if item_features is None:

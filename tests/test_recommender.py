@@ -293,8 +293,10 @@ class TestMean:
         assert mean.best_epoch == {"item": both[0].best_epoch, "both": both[1].best_epoch}
         assert list(mean.history["layout"].unique()) == ["item", "both"]
 
-    def test_the_blend_is_that_of_the_lowest_error_on_valid(self, parts):
+    def test_the_blend_is_that_of_the_lowest_error_on_valid(self, parts, monkeypatch):
         train, valid, _ = parts
+        shrunk = quick(orientation="mean", refit=False, seed=1).fit(train, valid).shares[0]
+        monkeypatch.setattr(saerec.recommender, "USUAL_BLEND", 1e6)  # whatever the ratings say
         rec = quick(orientation="mean", refit=False, seed=1).fit(train, valid)
         rows, cols = rec.ratings.positions(valid["user_id"], valid["item_id"])
         known = (rows >= 0) & (cols >= 0)
@@ -302,6 +304,7 @@ class TestMean:
         blends = np.linspace(0, 1, 1001)
         errors = [saerec.rmse(valid["rating"][known], blend * item + (1 - blend) * both) for blend in blends]
         assert rec.blend is None and rec.shares[0] == pytest.approx(blends[np.argmin(errors)], abs=1e-3)
+        assert 0.1 < (shrunk - 0.5) / (rec.shares[0] - 0.5) < 0.9  # there are few ratings
         refitted = quick(orientation="mean", seed=1).fit(train, valid)
         assert refitted.shares == rec.shares and 0 < rec.shares[0] < 1 and sum(rec.shares) == 1
         assert quick(orientation="mean", n_epochs=1).fit(train).shares == (0.5, 0.5)
