@@ -288,7 +288,7 @@ def test_nothing_that_was_rated_is_listed_and_a_short_list_is_explained(run, cap
     ("arguments", "message"),
     [
         (["-p", "epochs=3"], "no notebook has a parameter 'epochs'; there are batch_epochs, batch_size, "),
-        (["-p", "n_epochs=three"], "the parameter n_epochs is of type int, like 40, not 'three'"),
+        (["-p", "n_epochs=three"], "the parameter n_epochs is of type int, like 0, not 'three'"),
         (["-p", "n_epochs"], "-p takes NAME=VALUE, not 'n_epochs'"),
         (["--dataset", "ml-0"], "no data set 'ml-0'"),
         (

@@ -107,7 +107,7 @@ def full_run(tmp_path_factory):
 @pytest.mark.series
 def test_the_default_run_reaches_its_scores_and_the_readme_says_so(full_run):
     scores = pd.read_csv(full_run / "scores.csv", index_col="model")
-    assert scores.loc["saerec", "rmse"] <= 0.802
+    assert scores.loc["saerec", "rmse"] <= 0.797
     assert scores.loc["regularised biases", "rmse"] == pytest.approx(0.863, abs=0.001)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     told = pd.read_csv(full_run / "told_when.csv", index_col="model")
@@ -163,7 +163,8 @@ def test_test_scores_can_be_had_again_from_the_saved_model(full_run):
     scores = pd.read_csv(full_run / "scores.csv", index_col="model")
     model, test = saerec.load(full_run / "model"), pd.read_parquet(full_run / "test.parquet")
     assert model.evaluate(test) == pytest.approx(scores.loc["saerec"].to_dict(), rel=1e-12)
-    assert model.best_epoch == saerec.best_epoch(pd.read_csv(full_run / "history.csv"))
+    histories = pd.read_csv(full_run / "history.csv").groupby("layout")
+    assert model.best_epoch == {layout: saerec.best_epoch(history) for layout, history in histories}
 
 
 @pytest.mark.series

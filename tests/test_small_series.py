@@ -127,7 +127,7 @@ def test_the_variants_of_few_epochs_are_compared_at_those_epochs(small_run):
 def test_saerec_is_measured_among_its_peers_as_before(small_run):
     peers = pd.read_csv(small_run / "peers.csv", index_col="model")
     seconds = pd.read_csv(small_run / "peers_seconds.csv", index_col="model")
-    assert list(peers.index[:3]) == ["saerec", "saerec: ratings alone", "saerec: user"]
+    assert list(peers.index[:3]) == ["saerec", "saerec: ratings alone", "saerec: item"]
     assert list(seconds.index) == list(peers.index) and (seconds["fit_seconds"] > 0).all()
     scores = pd.read_csv(small_run / "scores.csv", index_col="model")
     for model in ("saerec", "regularised biases"):
