@@ -72,7 +72,6 @@ def test_tried(parts, capsys):
     assert len({row.split(" | ")[1] for row in others}) > 10
 
 
-@pytest.mark.filterwarnings("ignore:after epoch 2 the error")  # two epochs are no training
 def test_variants(parts, capsys):
     benchmark = runpy.run_path(str(BENCHMARKS / "variants.py"))
     train, valid, _ = parts
