@@ -45,7 +45,7 @@ examples:
   saerec run                                          the data set that ships with saerec
   saerec run --dataset ml-25m --out runs/big          a MovieLens release: a folder or zip in data/, or a path
   saerec run --dataset shop.csv --user customer --item product --rating stars --titles products.csv
-  saerec run -p n_epochs=20 -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
+  saerec run -p orientation=item -p hidden_dims=200,100,200 -p seed=1 --out runs/deep
   saerec run --only 04 -p users=15,259                one notebook again, in the folder of that run
   saerec run --like runs/deep --out runs/again        what another run did, once more
 """

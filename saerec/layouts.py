@@ -20,6 +20,14 @@ BOTH = {"hidden_dims": (300,), "n_epochs": 60, "batch_size": None, "lr": 5e-3, "
 SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 
 
+def check_layers(orientation: str, hidden_dims: tuple[int, ...] | None) -> None:
+    """Raise if two encoders are to have several hidden layers."""
+    if "both" in LAYOUTS[orientation] and hidden_dims is not None and len(hidden_dims) != 1:
+        raise ValueError(
+            f"orientation {orientation!r} takes one hidden layer, not {hidden_dims}; 'item' and 'user' take several"
+        )
+
+
 class Layout:
     """One autoencoder.
 
@@ -51,11 +59,7 @@ class Layout:
         shape = {"dropout": self.settings["dropout"], "output_gain": 0.1, "n_features": n_features}
         if self.name != "both":
             return SAE(ratings.n_users if self.name == "item" else ratings.n_items, hidden_dims, **shape)
-        if len(hidden_dims) != 1:
-            raise ValueError(
-                f"orientation {self.settings['orientation']!r} takes one hidden layer, not {hidden_dims}: more have "
-                "'item' and 'user'"
-            )
+        check_layers(self.settings["orientation"], hidden_dims)
         return TwoEncoderSAE(ratings.n_users, ratings.n_items, *hidden_dims, **shape)
 
     def kept_network(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE:

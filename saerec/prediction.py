@@ -1,10 +1,10 @@
 """From a trained autoencoder to predictions: for its users, for somebody new, and what each rating did for them.
 
-Both layouts answer the same questions, before clipping to the scale of the ratings: `scores` for whole rows of users,
+All layouts answer the same questions, before clipping to the scale of the ratings: `scores` for whole rows of users,
 `at` for some of their items, `new_user_scores`, and `influence`: by how much each rating of somebody new changes their
 predictions, against leaving it out. Of a known user that is exact where a row is a user; where a row is an item they
 have weights of their own, trained with all their ratings, and it says what would happen to somebody new with the same
-ratings.
+ratings. The mean of two is for known users; somebody new is for one of them.
 """
 
 from collections.abc import Iterable, Sequence

@@ -21,7 +21,7 @@ from saerec.choice import ChoiceModel
 from saerec.drift import UserDrift, seconds_of
 from saerec.files import check_space, one_writer
 from saerec.intervals import COVERAGE, PredictionIntervals, describe
-from saerec.layouts import LAYOUTS, Layout
+from saerec.layouts import LAYOUTS, Layout, check_layers
 from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_titles
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, Predictor, UserPredictor
@@ -86,7 +86,7 @@ class Recommender:
         3, for "both" 60, a sixth of the users, 0.005 and 2; no patience. What is given holds for all that is trained.
     blend : float between 0 and 1, optional
         With ``orientation="mean"`` the weight of "item", the rest being that of "both". Left out: that with the lowest
-        squared error on the validation ratings, nearer to a half the fewer they are.
+        squared error on the validation ratings, nearer to a half the fewer they are; without any, a half.
     ridge : float
         Penalty on the taste of somebody who was not in the training data, of "item" and "mean" only: see
         `recommend_new`.
@@ -236,6 +236,7 @@ class Recommender:
             raise ValueError(f"ridge must be above 0, not {self.ridge}")
         if self.blend is not None and not 0 <= self.blend <= 1:
             raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
+        check_layers(self.orientation, self.hidden_dims)
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
@@ -293,7 +294,10 @@ class Recommender:
     def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
         """A grid that `fit` can choose from, of plain values."""
         without = ("orientation", "blend", "rank_by", "refit", "device")
-        return checked_grid(grid, self._parameters(), inspect.signature(Recommender).parameters, without)
+        grid = checked_grid(grid, self._parameters(), inspect.signature(Recommender).parameters, without)
+        for hidden_dims in grid.get("hidden_dims", ()):
+            check_layers(self.orientation, hidden_dims)
+        return grid
 
     def _choose(
         self,
@@ -370,10 +374,19 @@ class Recommender:
         Left out, it is `best_epochs`. `history`, `shares` and `intervals` stay those of the training in which the epoch
         was chosen. `item_features` are those of `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`:
         see `saerec.training.fit`.
+
+        Raises
+        ------
+        ValueError
+            `n_epochs` of other layouts than there are; and as of `fit`.
         """
         layouts = self._layouts()
-        blend = self.shares[0] if hasattr(self, "ratings") else 0.5 if self.blend is None else self.blend
+        blend = 0.5 if self.blend is None else self.blend
+        if self.blend is None and hasattr(self, "ratings") and set(self.models) == set(layouts):
+            blend = self.shares[0]
         epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
+        if isinstance(epochs, Mapping) and set(epochs) != set(layouts):
+            raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")
         epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
         if item_features is None:
             item_features = getattr(self, "item_features", None)
@@ -722,7 +735,7 @@ class Recommender:
         Returns
         -------
         DataFrame
-            As of `recommend`, without user_id.
+            As of `recommend`, without user_id. Errors are those measured of users who are known.
 
         Raises
         ------
@@ -781,8 +794,8 @@ class Recommender:
             The influence is the change of the prediction, before clipping, against leaving the rating out; the user's
             bias changes too. A row per user ("user", "both"): exact. A row per item ("item"): exact for somebody new
             with these ratings, whose taste `recommend_new` solves for; an approximation for the user, whose weights
-            were trained with all of them. "mean": the mean of one of each. The rows do not add up to the prediction:
-            where two ratings say the same, each alone can be spared.
+            were trained with all of them. "mean": one of each, in their shares. The rows do not add up to the
+            prediction: where two ratings say the same, each alone can be spared.
 
         Raises
         ------

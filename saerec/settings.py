@@ -6,6 +6,8 @@ from inspect import Parameter
 
 import numpy as np
 
+from saerec.layouts import LAYOUTS
+
 # Whole numbers from here on; others, both ends included.
 LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
 LARGEST = float(np.finfo(np.float32).max)
@@ -20,7 +22,9 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
         raise ValueError(f"its parameters are {', '.join(map(str, settings))}")
     for name, value in settings.items():
         default = declared[name].default
-        if name == "hidden_dims":
+        if name == "orientation":
+            fine = isinstance(value, str) and value in LAYOUTS
+        elif name == "hidden_dims":
             fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
         elif isinstance(default, (bool, str)):
             fine = type(value) is type(default)
@@ -38,7 +42,7 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
 def checked_grid(
     grid: Mapping[str, Sequence], settings: Mapping, declared: Mapping[str, Parameter], without: Iterable[str]
 ) -> dict[str, list]:
-    """The grid with plain values, if a recommender with these settings can have all of them.
+    """The grid with plain values, if a recommender that has these settings can have each of them.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def checked_grid(
         if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
             raise ValueError(f"a grid has some values of each setting, and of {name!r} it has {values!r}")
     plain = {name: [*map(_plain, values)] for name, values in grid.items()}
-    own = {name: _plain(value) for name, value in settings.items()}
+    own = {name: parameter.default for name, parameter in declared.items()}
     for name, value in ((name, value) for name, values in plain.items() for value in values):
         try:
             check_settings(own | {name: value}, declared)

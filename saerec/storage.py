@@ -251,7 +251,7 @@ def _trained(tensors: dict[str, Tensor], description: dict) -> Trained:
         first = np.isin(np.arange(1, n_ratings), drift.starts)  # of a user
         _require(bool((first | (drift.times[1:] >= drift.times[:-1])).all()), "drift.times are out of order")
     blend = description.get("blend")
-    _require(blend is None or 0 <= float(blend) <= 1, "the blend is no share")
+    _require(blend is None or (type(blend) in (int, float) and 0 <= blend <= 1), "the blend is no share")
     histories, refits = map(_from_records, (description["histories"], description.get("refits", {})))
     weights: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

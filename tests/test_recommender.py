@@ -322,9 +322,39 @@ class TestMean:
         history = Recommender(rank_by="rating", refit=False).fit(*parts[:2]).history
         assert history.groupby("layout")["epoch"].max().to_dict() == {"item": 40, "both": 60}
 
-    def test_two_encoders_have_one_hidden_layer(self, parts):
+    @pytest.mark.parametrize("orientation", ["both", "mean"])
+    def test_two_encoders_have_one_hidden_layer(self, parts, monkeypatch, orientation):
+        monkeypatch.setattr(saerec.training, "fit", lambda *_, **__: pytest.fail("something was trained"))
+        with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\); 'item' and 'user' take"):
+            quick(orientation=orientation, hidden_dims=(5, 4)).fit(parts[0])
         with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\)"):
-            quick(orientation="both", hidden_dims=(5, 4)).fit(parts[0])
+            quick(orientation=orientation).fit(*parts[:2], grid={"hidden_dims": [(5,), (5, 4)]})
+
+    def test_a_refit_has_the_epochs_of_each_layout(self, parts):
+        train, valid, _ = parts
+        both = pd.concat([train, valid])
+        rec = quick(orientation="mean", blend=0.3).refit_on(both, n_epochs={"both": 1, "item": 2})
+        assert rec.best_epochs == {"item": 2, "both": 1} and list(rec.models) == ["item", "both"]
+        assert rec.shares == (0.3, 0.7)
+        rec.blend = 0.2
+        assert rec.refit_on(both).shares == (0.2, 0.8)
+        with pytest.raises(ValueError, match="need the n_epochs of item, both, not of item"):
+            rec.refit_on(both, n_epochs={"item": 2})
+        alone = quick(n_epochs=1).fit(train, valid)
+        alone.orientation = "mean"
+        assert alone.refit_on(both, n_epochs=1).shares == (0.5, 0.5)
+
+    def test_a_half_that_only_harms_has_no_share(self, parts, monkeypatch):
+        train, valid, _ = parts
+        monkeypatch.setattr(saerec.recommender, "USUAL_BLEND", 1e6)
+        rec = quick(orientation="mean", refit=False).fit(train, valid)
+        matrix = saerec.RatingMatrix.from_frame(valid, user_ids=rec.user_ids, item_ids=rec.item_ids)
+        for sign, share in ((1, 1.0), (-1, 0.0)):
+            rows, cols, _ = matrix.coordinates()
+            first, second = (rec._predicted(each, rows, cols) for each in rec.predictors)
+            matrix.csr.data[:] = (first + second) / 2 + 3 * sign * (first - second)
+            rec._choose_blend(matrix)
+            assert rec.shares[0] == share
 
 
 class TestItemFeatures:

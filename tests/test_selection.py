@@ -100,6 +100,7 @@ def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
     monkeypatch.setattr(saerec.Recommender, "fit", lambda *_, **__: pytest.fail("something was trained"))
     for grid, told in [
         ({"seed": [1, 2]}, "'seed' is no setting that a grid can have; there are batch_size, blend"),
+        ({"dropout": [0.1], "orientation": ["mena"]}, "its orientation is 'mena'"),
         ({"orientation": ["mean"], "lr": [-1.0]}, "no recommender can have all that the grid has: its lr is -1.0"),
         ({"dropout": 0.3}, "of 'dropout' it has 0.3"),
     ]:

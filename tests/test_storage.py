@@ -242,10 +242,10 @@ SPOILED = {
         ]
     },
     "a blend beyond one": (describe("blend", 1.5), "the blend is no share"),
-    "a blend that is a list": (describe("blend", [0.5]), "no recommender that saerec wrote"),
+    "a blend that is text": (describe("blend", "0.5"), "the blend is no share"),
     "a mean beyond the ratings": (describe("mean", 1e308), "the mean is none of its ratings"),
     "an orientation of ours that is not its own": (parameter("orientation", "both"), "its layouts are not those"),
-    "an orientation that is a path": (parameter("orientation", "../../etc"), "orientation must be one of"),
+    "an orientation that is a path": (parameter("orientation", "../../etc"), "its orientation is '../../etc'"),
     "a layer larger than memory": (parameter("hidden_dims", [2**40]), "not those of its parameters"),
     "a layer of no units": (parameter("hidden_dims", [0]), "at least one unit"),
     "ids of deep brackets": (
