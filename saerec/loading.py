@@ -10,7 +10,6 @@ import torch
 
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
-from saerec.layouts import LAYOUTS
 from saerec.model import SAE
 from saerec.recommender import FILE, RANKINGS, Recommender
 from saerec.settings import check_one_of, check_settings
@@ -45,7 +44,6 @@ def _restored(trained: Trained, device: str) -> Recommender:
     if parameters["hidden_dims"] is not None:
         parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
     recommender = Recommender(**parameters)
-    check_one_of("orientation", recommender.orientation, LAYOUTS)
     check_one_of("rank_by", recommender.rank_by, RANKINGS)
     ratings, layouts = trained.ratings, recommender._layouts()
     epochs, histories = trained.best_epochs, trained.histories

@@ -43,7 +43,7 @@ DEFECTS = {
     "11": ("dense matrices", "nearly all cells are empty", "RatingMatrix"),
     "12": ("conversion user by user", "searches all ratings for each user", "RatingMatrix.from_frame(ratings)"),
     "no baseline": ("nothing to compare with", "an error alone is neither high nor low", "BiasBaseline().fit(train)"),
-    "model": ("no biases, no mask, users as rows", "see notebook 02", "Recommender(refit=False).fit(fit, valid)"),
+    "model": ("no biases, no mask, users as rows", "see notebook 02", "Recommender(orientation='item', refit=False)"),
     "features": (
         "ratings alone",
         "of an item with few ratings they say little",

@@ -68,9 +68,9 @@ class Recommender:
         What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
         Sedhain et al., "AutoRec", WWW 2015, section 2). "user": a user with their ratings, as in the original study.
         "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean": the mean of the
-        predictions of "item" and "both" (see `blend`), each trained by itself, which takes twice as long as "item" and
-        predicts validation ratings best (``tests/benchmarks/tried.py``). Somebody new is predicted by "item" alone,
-        which is better at that (``tests/benchmarks/new_people.py``).
+        predictions of "item" and "both" (see `blend`), each trained by itself, which takes about three times as long as
+        "item" and predicts validation ratings best (``tests/benchmarks/tried.py``). Somebody new is predicted by "item"
+        alone, which is better at that (``tests/benchmarks/new_people.py``).
     hidden_dims : sequence of int, optional
         Units of the hidden layers, sigmoid; one layer for "both" and "mean". Left out: (500,), for "both" (300,).
     dropout, input_dropout : float in [0, 1)
@@ -664,7 +664,7 @@ class Recommender:
             Whether to name, for each recommendation, the liked item (rated at or above the person's mean) whose rating
             did most for it; missing where none did. A rating below the mean may have done more: `explain` tells of all.
             See `saerec.prediction`: exact for somebody new and with a row per user, an approximation for known users
-            with a row per item.
+            with a row per item, and so with the mean.
 
         Returns
         -------
