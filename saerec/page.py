@@ -115,7 +115,7 @@ def _about(ratings: RatingMatrix, rmse: Mapping[str, float], thing: str, n_users
     if {"saerec", "regularised biases"} <= set(rmse):
         (low, high), mine, plain = ratings.scale, rmse["saerec"], rmse["regularised biases"]
         text += (
-            f" On ratings that it had never seen, its predictions are off by {mine:.2f} (root mean square, on a scale "
+            f" On other ratings of these people, its predictions are off by {mine:.2f} (root mean square, on a scale "
             f"from {low:g} to {high:g}); predictions from the averages of each {thing} and each person are off by "
             f"{plain:.2f}{'.' if mine < plain else ', so these are the better guess here.'}"
         )

@@ -41,7 +41,7 @@ from saerec.validation import (
 
 FILE = "recommender.safetensors"  # what `save` writes
 RANKINGS = ("rating", "popularity", "both")
-USUAL_BLEND = 0.2  # how far from a half a blend usually is, as a standard deviation
+BLEND_SPREAD = 0.2  # standard deviation of the best blend around a half, from one data set to another
 MOST_TO_CALIBRATE = 100_000  # validation ratings, about: more would take time and change nothing
 
 
@@ -107,9 +107,9 @@ class Recommender:
 
     Attributes
     ----------
-    history : DataFrame
+    history : DataFrame or None
         One row per epoch of the training that chose the epoch: epoch, train_rmse, valid_rmse (stars), seconds. With
-        ``orientation="mean"`` of both trainings, and a column layout says which.
+        ``orientation="mean"`` of both trainings, and a column layout says which. None if `refit_on` alone trained.
     refit_history : DataFrame or None
         Of a refit, whose last epoch alone is measured, the row of that: the same columns.
     tried : DataFrame or None
@@ -128,6 +128,10 @@ class Recommender:
         too.
     baseline : BiasBaseline
         Fitted to `ratings`.
+    predictors : list of ItemPredictor and UserPredictor
+        What the predictions are made by, one of each layout: see `saerec.prediction`.
+    shares : tuple of float
+        The weights of the `predictors` in the mean of what they say, which sum to 1: (`blend`, 1 - `blend`), or (1.0,).
     models : dict of SAE
         By layout; that of "both" as an ordinary user autoencoder, see `TwoEncoderSAE.as_sae`.
     model : SAE or dict
@@ -135,7 +139,8 @@ class Recommender:
     choice : ChoiceModel or None
         Fitted to `ratings`, with ``rank_by="both"``.
     intervals : PredictionIntervals or None
-        How far predictions may be off, calibrated on the validation ratings with the weights that had not seen them.
+        How far predictions may be off, calibrated on the validation ratings with the weights that had not seen them
+        (the blend, one number, had).
     drift : UserDrift or None
         How users' ratings move with time, if `fit` was given timestamps and validation ratings were predicted better
         with it than without. `predict` and `evaluate` ask for it.
@@ -213,8 +218,8 @@ class Recommender:
             read as all zeros. Not with ``orientation="user"``.
         grid : mapping of a setting to its values
             All combinations are trained, without refit, such as the six of ``{"shrinkage": [2, 5], "weight_decay": [2,
-            3, 4]}``. The lowest error on `valid` wins, of equals the first. `saerec.tune` tries one setting after the
-            other, in bounded time.
+            3, 4]}``. The lowest error on `valid` wins, of equals the first. Of any settings but orientation, blend,
+            ridge, rank_by, refit and device. `saerec.tune` tries one setting after the other, in bounded time.
         checkpoint_dir, keep, resume, progress
             See `saerec.training.fit`. The second training keeps its checkpoints in the folder ``refit`` of
             `checkpoint_dir`, a `ChoiceModel` in the folder ``choice``; with ``orientation="mean"`` there is a folder
@@ -293,8 +298,8 @@ class Recommender:
 
     def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
         """A grid that `fit` can choose from, of plain values."""
-        without = ("orientation", "blend", "rank_by", "refit", "device")
-        grid = checked_grid(grid, self._parameters(), inspect.signature(Recommender).parameters, without)
+        without = ("orientation", "blend", "ridge", "rank_by", "refit", "device")
+        grid = checked_grid(grid, inspect.signature(Recommender).parameters, without)
         for hidden_dims in grid.get("hidden_dims", ()):
             check_layers(self.orientation, hidden_dims)
         return grid
@@ -372,8 +377,8 @@ class Recommender:
         """Train new weights on `ratings` with the schedule of `fit`, for `n_epochs` epochs, or those of each layout.
 
         Left out, it is `best_epochs`. `history`, `shares` and `intervals` stay those of the training in which the epoch
-        was chosen. `item_features` are those of `fit`, if left out. `checkpoint_dir` gets what it takes to `resume`:
-        see `saerec.training.fit`.
+        was chosen; without one there are none, and the shares are as `blend` says. `item_features` are those of `fit`,
+        if left out. `checkpoint_dir` gets what it takes to `resume`: see `saerec.training.fit`.
 
         Raises
         ------
@@ -381,16 +386,18 @@ class Recommender:
             `n_epochs` of other layouts than there are; and as of `fit`.
         """
         layouts = self._layouts()
+        epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
+        if not hasattr(self, "ratings"):
+            self._histories, self.item_features, self.intervals, self.drift, self.tried = {}, None, None, None, None
         blend = 0.5 if self.blend is None else self.blend
         if self.blend is None and hasattr(self, "ratings") and set(self.models) == set(layouts):
             blend = self.shares[0]
-        epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
         if isinstance(epochs, Mapping) and set(epochs) != set(layouts):
             raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")
         epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
         if item_features is None:
-            item_features = getattr(self, "item_features", None)
-        drift, times = getattr(self, "drift", None), None
+            item_features = self.item_features
+        drift, times = self.drift, None
         if drift is not None and "timestamp" in ratings:
             times = seconds_of(ratings["timestamp"])
         matrix = RatingMatrix.from_frame(ratings)
@@ -482,7 +489,7 @@ class Recommender:
         rows, cols, rating = valid.coordinates()
         first, second = (self._predicted(predictor, rows, cols).astype(float) for predictor in self.predictors)
         apart, rest = first - second, rating - (first + second) / 2
-        penalty = max(np.mean(rest**2) / USUAL_BLEND**2, TINY)
+        penalty = max(np.mean(rest**2) / BLEND_SPREAD**2, TINY)
         self._predictor = _mixed(self.predictors, np.clip(0.5 + apart @ rest / (apart @ apart + penalty), 0, 1))
 
     def _check_features(self, item_features: pd.DataFrame | None, ratings: pd.DataFrame) -> None:
@@ -493,14 +500,14 @@ class Recommender:
         check_item_features(item_features, ratings["item_id"])
 
     @property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> pd.DataFrame | None:
         """Of the training that chose the epoch: see the class."""
         return _of_layouts(self._histories)
 
     @property
     def refit_history(self) -> pd.DataFrame | None:
         """The last epoch of the refit, whose errors alone are measured, in the form of `history`; None without one."""
-        return _of_layouts(self._refits) if self._refits else None
+        return _of_layouts(self._refits)
 
     @property
     def best_epoch(self) -> int | dict[str, int]:
@@ -514,7 +521,7 @@ class Recommender:
 
     @property
     def predictors(self) -> list[ItemPredictor | UserPredictor]:
-        """What the predictions are the mean of, one for each layout."""
+        """What predicts, one of each layout."""
         predictor = self._fitted()._predictor
         return list(predictor.predictors) if isinstance(predictor, MeanPredictor) else [predictor]
 
@@ -923,12 +930,13 @@ class Recommender:
 
 
 def _mixed(predictors: list[ItemPredictor | UserPredictor], blend: float) -> Predictor:
-    """What predicts as one; of numpy's numbers all predictions would be as long."""
-    return MeanPredictor(predictors, (float(blend), 1 - float(blend))) if len(predictors) > 1 else predictors[0]
+    """The only predictor, or the mean of two, in shares that leave float32 predictions what they are."""
+    blend = float(blend)  # a numpy float64 would make float64 of them
+    return MeanPredictor(predictors, (blend, 1 - blend)) if len(predictors) > 1 else predictors[0]
 
 
-def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """That of the only layout, or all, with a column that says which."""
-    if len(histories) == 1:
-        return next(iter(histories.values()))
+def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """That of the only layout, or all, with a column that says which; None of none."""
+    if len(histories) <= 1:
+        return next(iter(histories.values()), None)
     return pd.concat(histories, names=["layout"]).reset_index("layout").reset_index(drop=True)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from saerec import metrics
 from saerec.baselines import BiasBaseline
-from saerec.layouts import LAYOUTS, SETTINGS
+from saerec.layouts import LAYOUTS, SETTINGS, check_layers
 from saerec.ratings import RatingMatrix, split_ratings
 from saerec.recommender import Recommender
 from saerec.settings import checked_grid
@@ -52,7 +52,8 @@ def tune(
     train, valid : DataFrame
         With the columns user_id, item_id and rating: as for `Recommender.fit`, without a refit.
     grid : mapping of a setting to its values
-        What to try. Left out: `saerec.selection.GRID`. What is fixed is not tried.
+        What to try, of any settings but ridge, rank_by, refit, seed and device, on which these errors do not depend.
+        Left out: `saerec.selection.GRID`. What is fixed is not tried.
     minutes : float
         No fit is begun that is expected to end later, going by what the last one took. The defaults are always tried.
     item_features : DataFrame, optional
@@ -62,8 +63,7 @@ def tune(
     progress : bool
         Show a progress bar on stderr.
     **fixed
-        Of `Recommender`, for every try, such as ``n_epochs=20``. Errors depend neither on
-        `rank_by` nor on `refit`, which are taken and left alone.
+        Of `Recommender`, for every try, such as ``n_epochs=20``; `rank_by` and `refit` are taken and left alone.
 
     Returns
     -------
@@ -71,16 +71,16 @@ def tune(
         order (of the tries, from 1); settings (a dict of what differs from the defaults, so that
         ``saerec.Recommender(**tried["settings"][0])`` is the best); valid_rmse and valid_user_rmse, stars; gain, by how
         much valid_rmse is below that of the defaults, stars; gain_error, its standard error, the validation ratings
-        being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. After
-        these what diverged, with an infinite error; what there was no time for stands last, without. Whoever interrupts
-        it, once the defaults are tried, gets what is finished, with a warning.
+        being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. After these what
+        diverged, with an infinite error; what there was no time for stands last, without. Whoever interrupts it, once
+        the defaults are tried, gets what is finished, with a warning.
     """
     if not minutes >= 0:
         raise ValueError(f"minutes must not be negative, but is {minutes}")
     deadline = time.perf_counter() + 60 * minutes
     fixed = {name: value for name, value in fixed.items() if name not in ("rank_by", "refit")}
-    declared, own = inspect.signature(Recommender).parameters, vars(Recommender(**fixed, seed=seed))
-    grid = checked_grid(grid, own, declared, without=("rank_by", "refit", "seed", "device"))
+    without = ("ridge", "rank_by", "refit", "seed", "device")
+    grid = checked_grid(grid, inspect.signature(Recommender).parameters, without)
     choices = [(name, value) for name, values in grid.items() if name not in fixed for value in values]
     tries, done, pace = [], [], 0.0  # seconds for a unit of work
     best, of_default = {}, None
@@ -127,20 +127,23 @@ def tune(
 
 
 def _possible(given: dict) -> bool:
-    """Whether a recommender can have these settings together; the defaults and what is fixed alone must, or `fit` says.
-
-    Two encoders have one hidden layer.
-    """
-    settings = vars(Recommender(**given))
-    return "both" not in LAYOUTS[settings["orientation"]] or len(settings["hidden_dims"] or [0]) == 1
+    """Whether a recommender can have these settings together. Those that are fixed must, or `fit` says so."""
+    recommender = Recommender(**given)
+    try:
+        check_layers(recommender.orientation, recommender.hidden_dims)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_effect(given: dict, names: Iterable[str]) -> list[dict]:
     """Those settings of each layout that is trained, to know equals by."""
     whole = vars(Recommender(**given))
+    layouts = LAYOUTS[whole["orientation"]]
+    names = [name for name in names if name != "blend" or len(layouts) > 1]
     return [
         {name: SETTINGS[layout].get(name) if whole[name] is None else whole[name] for name in names}
-        for layout in LAYOUTS[whole["orientation"]]
+        for layout in layouts
     ]
 
 

@@ -40,16 +40,16 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
 
 
 def checked_grid(
-    grid: Mapping[str, Sequence], settings: Mapping, declared: Mapping[str, Parameter], without: Iterable[str]
+    grid: Mapping[str, Sequence], declared: Mapping[str, Parameter], without: Iterable[str]
 ) -> dict[str, list]:
-    """The grid with plain values, if a recommender that has these settings can have each of them.
+    """The grid with plain values, if a recommender can have each of them.
 
     Raises
     ------
     ValueError
         It names what is no setting or one of those to do `without`, has no values, or one out of range.
     """
-    possible = settings.keys() - {*without}
+    possible = declared.keys() - {*without}
     for name, values in grid.items():
         if name not in possible:
             raise ValueError(f"{name!r} is no setting that a grid can have; there are {', '.join(sorted(possible))}")
@@ -72,4 +72,6 @@ def check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
 
 
 def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value

@@ -296,7 +296,7 @@ class TestMean:
     def test_the_blend_is_that_of_the_lowest_error_on_valid(self, parts, monkeypatch):
         train, valid, _ = parts
         shrunk = quick(orientation="mean", refit=False, seed=1).fit(train, valid).shares[0]
-        monkeypatch.setattr(saerec.recommender, "USUAL_BLEND", 1e6)  # whatever the ratings say
+        monkeypatch.setattr(saerec.recommender, "BLEND_SPREAD", 1e6)  # whatever the ratings say
         rec = quick(orientation="mean", refit=False, seed=1).fit(train, valid)
         rows, cols = rec.ratings.positions(valid["user_id"], valid["item_id"])
         known = (rows >= 0) & (cols >= 0)
@@ -330,12 +330,17 @@ class TestMean:
         with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\)"):
             quick(orientation=orientation).fit(*parts[:2], grid={"hidden_dims": [(5,), (5, 4)]})
 
-    def test_a_refit_has_the_epochs_of_each_layout(self, parts):
+    def test_a_refit_has_the_epochs_of_each_layout(self, parts, tmp_path):
         train, valid, _ = parts
         both = pd.concat([train, valid])
         rec = quick(orientation="mean", blend=0.3).refit_on(both, n_epochs={"both": 1, "item": 2})
         assert rec.best_epochs == {"item": 2, "both": 1} and list(rec.models) == ["item", "both"]
-        assert rec.shares == (0.3, 0.7)
+        assert rec.shares == (0.3, 0.7) and list(rec.refit_history["epoch"]) == [2, 1]
+        assert rec.history is rec.intervals is rec.drift is rec.tried is None  # of which there are none
+        rec.save(tmp_path)
+        for each in (rec, load(tmp_path)):
+            assert_frame_equal(each.recommend(k=3), rec.recommend(k=3), check_exact=True)
+            assert "error" not in each.recommend(k=3) and each.history is None
         rec.blend = 0.2
         assert rec.refit_on(both).shares == (0.2, 0.8)
         with pytest.raises(ValueError, match="need the n_epochs of item, both, not of item"):
@@ -346,7 +351,7 @@ class TestMean:
 
     def test_a_half_that_only_harms_has_no_share(self, parts, monkeypatch):
         train, valid, _ = parts
-        monkeypatch.setattr(saerec.recommender, "USUAL_BLEND", 1e6)
+        monkeypatch.setattr(saerec.recommender, "BLEND_SPREAD", 1e6)
         rec = quick(orientation="mean", refit=False).fit(train, valid)
         matrix = saerec.RatingMatrix.from_frame(valid, user_ids=rec.user_ids, item_ids=rec.item_ids)
         for sign, share in ((1, 1.0), (-1, 0.0)):

@@ -91,14 +91,21 @@ def test_what_two_encoders_cannot_have_is_not_tried(parts):
 
 
 def test_a_grid_of_ones_own_is_tried_in_its_order(parts):
-    grid = {"ridge": np.array([9.0]), "shrinkage": [1.0, 5.0], "dropout": [0.2]}  # 5.0 is the default
+    grid = {"hidden_dims": [np.array([9])], "shrinkage": np.array([1.0, 5.0]), "dropout": [0.2]}  # 5.0 is the default
     tried = saerec.tune(*parts[:2], grid=grid, **QUICK, dropout=0.4).set_index("order").sort_index()
-    assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["ridge", "shrinkage"]
+    assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["hidden_dims", "shrinkage"]
+    assert repr(tried["settings"][2]) == "{'hidden_dims': [9]}"
+
+
+def test_a_blend_is_tried_where_there_is_something_to_blend(parts):
+    tried = saerec.tune(*parts[:2], grid={"blend": [0.1, 0.2]}, **QUICK, orientation="item")
+    assert tried["settings"].tolist() == [{}]
 
 
 def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
     monkeypatch.setattr(saerec.Recommender, "fit", lambda *_, **__: pytest.fail("something was trained"))
     for grid, told in [
+        ({"ridge": [1, 2]}, "'ridge' is no setting that a grid can have; there are batch_size, blend"),
         ({"seed": [1, 2]}, "'seed' is no setting that a grid can have; there are batch_size, blend"),
         ({"dropout": [0.1], "orientation": ["mena"]}, "its orientation is 'mena'"),
         ({"orientation": ["mean"], "lr": [-1.0]}, "no recommender can have all that the grid has: its lr is -1.0"),

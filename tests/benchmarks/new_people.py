@@ -2,7 +2,8 @@
 
 A fifth of the users is kept out at a time, and a model trained on the others. Then each of them gives their training
 ratings, as somebody new does, and their test ratings are predicted: by the model that does not know them, beside one
-that was trained with them. Nothing is chosen by it. Prints a Markdown table; on two cores it takes about ten minutes::
+that was trained with them. By "mean" somebody new is predicted as by "item". Nothing is chosen by it. Prints a Markdown
+table; on two cores it takes about ten minutes::
 
     python tests/benchmarks/new_people.py
     python tests/benchmarks/new_people.py --folds 10 --orientations item user
