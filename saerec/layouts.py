@@ -74,6 +74,8 @@ class Layout:
         valid: RatingMatrix | None,
         baseline: BiasBaseline,
         item_features: pd.DataFrame | None,
+        *,
+        progress: bool = False,
         **options,
     ) -> tuple[SAE, pd.DataFrame]:
         """The network trained by `saerec.training.fit`, which takes the `options`, and its history."""
@@ -94,6 +96,7 @@ class Layout:
             batch_size=batch_size,
             patience=None if valid is None else settings["patience"],
             **{name: settings[name] for name in ("input_dropout", "n_epochs", "lr", "weight_decay", "seed", "device")},
+            progress=progress and f"layout {self.name}",
             **inputs,
             **options,
         )

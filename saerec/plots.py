@@ -342,7 +342,7 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     line = top / 24  # of text
     for one, part in parts.items():
         low, high = (part["rmse"].min(), part["rmse"].max()) if len(part) else (0.0, 1.0)
-        span, free = max(high - low, 0.01), 0.0
+        span, free, room = max(high - low, 0.01), 0.0, 0.1
         for _, close in part.groupby((part["ndcg"].diff() > line).cumsum()):  # their names stand one above another
             lowest = max(free, close["ndcg"].mean() - line * (len(close) - 1) / 2)
             free = lowest + line * len(close)
@@ -351,8 +351,10 @@ def plot_peers(scores: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
                 one.plot(rmse, ndcg, marker, color=colour, zorder=3)
                 arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 4, "relpos": (0, 0.5)}
                 at = (close["rmse"].max() + 0.07 * span, lowest + line * place)
+                width = min(0.016 * len(name), 0.7)  # of the name, as a share of all that is shown
+                room = max(room, ((at[0] - high) / span + 1.06 * width) / (1 - width))
                 one.annotate(name, (rmse, ndcg), at, color=colour, va="center", fontsize=SMALL, arrowprops=arrow)
-        one.set(xlim=(low - 0.06 * span, high + 0.55 * span), ylim=(-0.02 * top, top))
+        one.set(xlim=(low - 0.06 * span, high + room * span), ylim=(-0.02 * top, top))
     for strip in list(parts)[1:]:
         strip.set(xticks=[], xlim=(-0.001, 0.01), xlabel="no rmse: lists only")
         strip.tick_params(labelleft=False)

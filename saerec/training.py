@@ -64,7 +64,7 @@ def fit(
     checkpoint_dir: str | os.PathLike | None = None,
     keep: str | int = "all",
     resume: bool = False,
-    progress: bool = False,
+    progress: bool | str = False,
 ) -> pd.DataFrame:
     """Train `model` in place to reconstruct the observed cells of `train`; the history, one row per epoch.
 
@@ -117,8 +117,9 @@ def fit(
     resume : bool
         Go on from the last whole checkpoint, if there is one; the result is, to the bit, that of a run that was never
         interrupted.
-    progress : bool
-        Show a progress bar on stderr. It also says whether batches are sparse, of observed cells alone, or dense.
+    progress : bool or str
+        Show a progress bar on stderr, if a text under this name. It also says whether batches are sparse, of observed
+        cells alone, or dense.
 
     Returns
     -------
@@ -193,7 +194,8 @@ def fit(
         loss = distributed.with_summed_gradients(Loss(model, data, input_dropout))
         hidden = not progress or distributed.rank() > 0
         kind_of_batch = "sparse batches" if data.sparse else "dense batches"
-        bar = tqdm(total=last_epoch, initial=done, unit="epoch", desc=kind_of_batch, disable=hidden)
+        name = f"{progress}, {kind_of_batch}" if isinstance(progress, str) else kind_of_batch
+        bar = tqdm(total=last_epoch, initial=done, unit="epoch", desc=name, disable=hidden)
         with bar, threads_for(model, train.n_items if kind is TwoSidedRatings else batch_size):
             for epoch in range(done + 1, last_epoch + 1):
                 if patience and best and epoch - 1 - best[0] >= patience:

@@ -212,6 +212,17 @@ def test_peers_are_named_dots_and_who_has_no_rmse_stands_in_the_strip():
     ax.figure.canvas.draw()
 
 
+def test_no_name_of_a_peer_is_cut_off():
+    names = ["saerec", "saerec: ratings alone", "regularised biases", "original: best of 5 epochs", "most popular"]
+    scores = pd.DataFrame({"rmse": [0.79, 0.80, 0.86, 0.96, None], "ndcg": [0.34, 0.335, 0.06, 0.03, 0.15]}, names)
+    for some in (scores, scores.head(1), scores.iloc[3:4]):
+        ax = plots.plot_peers(some)
+        ax.figure.canvas.draw()
+        for text in ax.texts:
+            shown, frame = text.get_window_extent(), ax.get_window_extent()
+            assert frame.x0 < shown.x0 and shown.x1 < frame.x1, text.get_text()
+
+
 def test_top_shortens_long_titles_and_survives_missing_ones():
     ax = plots.plot_top(TOP, title="Top", scale=(0.5, 5.0))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["A" * 41 + "…", "Heat (1995)", "(no title)"]

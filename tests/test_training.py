@@ -325,6 +325,10 @@ class TestSparse:
         said = capsys.readouterr().err
         assert ("sparse batches" in said, "dense batches" in said) == (sparse, not sparse)
 
+    def test_the_progress_bar_has_a_name(self, case, capsys):
+        case.fit(n_epochs=1, progress="layout item")
+        assert "layout item, dense batches:" in capsys.readouterr().err
+
     @pytest.mark.parametrize("sparse", [False, True])
     def test_a_step_follows_the_masked_squared_error(self, case, sparse):
         model, rows = new_model(case.train.n_items), np.arange(case.train.n_users)
