@@ -27,6 +27,8 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
         Its file is not as it was written, or was written by a newer saerec.
     """
     path = Path(directory, FILE)
+    if Path(directory).is_file():
+        raise FileNotFoundError(f"{directory} is a file: load takes the folder that it is in")
     if not path.exists():
         raise FileNotFoundError(f"no saved recommender in {directory}: {FILE} is missing")
     trained = read_trained(path)

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ from saerec.checkpoints import Checkpoints, check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
 from saerec.drift import UserDrift, seconds_of
 from saerec.files import check_space, one_writer
-from saerec.intervals import COVERAGE, PredictionIntervals, describe
+from saerec.intervals import COVERAGE, LEAST_IN_A_GROUP, PredictionIntervals, describe
 from saerec.layouts import LAYOUTS, Layout, check_layers
 from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_titles
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, Predictor, UserPredictor
 from saerec.ratings import RatingMatrix
-from saerec.settings import check_one_of, checked_grid
+from saerec.settings import check_one_of, check_types, checked_grid
 from saerec.storage import Trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
@@ -68,9 +69,9 @@ class Recommender:
         What a row of the autoencoder is. "item": an item with the ratings that users gave it (the layout of I-AutoRec:
         Sedhain et al., "AutoRec", WWW 2015, section 2). "user": a user with their ratings, as in the original study.
         "both": a user's, with output weights made of the items' rows (`TwoEncoderSAE`). "mean": the mean of the
-        predictions of "item" and "both" (see `blend`), each trained by itself, which takes about three times as long as
-        "item" and predicts validation ratings best (``tests/benchmarks/tried.py``). Somebody new is predicted by "item"
-        alone, which is better at that (``tests/benchmarks/new_people.py``).
+        predictions of "item" and "both" (see `blend`), each trained by itself, which takes two to three times as long
+        as "item" and predicts validation ratings best (``tests/benchmarks/tried.py``). Somebody new is predicted by
+        "item" alone, which is better at that (``tests/benchmarks/new_people.py``).
     hidden_dims : sequence of int, optional
         Units of the hidden layers, sigmoid; one layer for "both" and "mean". Left out: (500,), for "both" (300,).
     dropout, input_dropout : float in [0, 1)
@@ -100,7 +101,7 @@ class Recommender:
         Whether `fit`, having chosen the epoch on the validation ratings, trains once more on training and validation
         ratings together for that many epochs.
     seed : int
-        Same data, settings and seed give the same bits on the same machine.
+        Same data, settings and seed give the same bits on the same machine, if torch has as many threads.
     device : str
         Where torch computes: "cpu", "cuda", "mps", or "auto", the first that is there of CUDA, MPS and CPU. What is
         saved from one loads on any other.
@@ -140,7 +141,7 @@ class Recommender:
         Fitted to `ratings`, with ``rank_by="both"``.
     intervals : PredictionIntervals or None
         How far predictions may be off, calibrated on the validation ratings with the weights that had not seen them
-        (the blend, one number, had).
+        (the blend, one number, had). None if there are fewer than 20.
     drift : UserDrift or None
         How users' ratings move with time, if `fit` was given timestamps and validation ratings were predicted better
         with it than without. `predict` and `evaluate` ask for it.
@@ -231,10 +232,13 @@ class Recommender:
             What `check_ratings` and `check_learnable` find wrong, a (user, item) pair that stands twice, timestamps
             that are no times, or features that are no numbers, that stand twice for an item, or that none of the items
             has.
+        TypeError
+            A setting of a type that it cannot have.
         ValueError
             A setting out of range, item features with ``orientation="user"``, a grid without `valid` or of what is no
             setting, or training that diverged.
         """
+        self._check_types()
         check_one_of("orientation", self.orientation, LAYOUTS)
         check_one_of("rank_by", self.rank_by, RANKINGS)
         if not self.ridge > 0:  # without, the taste of somebody new may have no solution
@@ -295,6 +299,9 @@ class Recommender:
             folder = None if checkpoint_dir is None else Path(checkpoint_dir, "refit")
             self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
+
+    def _check_types(self) -> None:
+        check_types(self._parameters(), inspect.signature(Recommender).parameters)
 
     def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
         """A grid that `fit` can choose from, of plain values."""
@@ -383,8 +390,9 @@ class Recommender:
         Raises
         ------
         ValueError
-            `n_epochs` of other layouts than there are; and as of `fit`.
+            `n_epochs` below 1, or of other layouts than there are; and as of `fit`.
         """
+        self._check_types()
         layouts = self._layouts()
         epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
         if not hasattr(self, "ratings"):
@@ -395,6 +403,9 @@ class Recommender:
         if isinstance(epochs, Mapping) and set(epochs) != set(layouts):
             raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")
         epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
+        for epoch in epochs.values():
+            if not isinstance(epoch, Integral) or epoch < 1:
+                raise ValueError(f"n_epochs must be a whole number of at least 1, not {epoch!r}")
         if item_features is None:
             item_features = self.item_features
         drift, times = self.drift, None
@@ -417,8 +428,10 @@ class Recommender:
         self._refits = refits
         return self
 
-    def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals:
+    def _calibrated(self, valid: RatingMatrix) -> PredictionIntervals | None:
         rows, cols, rating = valid.coordinates()
+        if len(rows) < LEAST_IN_A_GROUP:  # of so few, intervals would be far too narrow
+            return None
         _, user = np.unique(rows, return_inverse=True)
         kept = user % -(-len(rows) // MOST_TO_CALIBRATE) == 0  # of every n-th user, if there are many
         rows, cols = rows[kept], cols[kept]
@@ -612,11 +625,12 @@ class Recommender:
         Raises
         ------
         ValueError
-            `fit` was given no validation ratings, so nothing is known of errors, or a coverage that is no such share.
+            `fit` was given fewer than 20 validation ratings, so too little is known of errors, or a coverage that is no
+            such share.
         """
         if self._fitted().intervals is None:
             raise ValueError(
-                "this recommender was fitted without validation ratings: fit(train, valid) measures errors"
+                f"fit(train, valid) measures errors, and this one had no {LEAST_IN_A_GROUP} validation ratings or more"
             )
         predicted = self.predict(user_ids, item_ids)
         features = self._described(*self.ratings.positions(user_ids, item_ids))

@@ -4,6 +4,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -68,13 +69,16 @@ def tune(
     Returns
     -------
     DataFrame
-        order (of the tries, from 1); settings (a dict of what differs from the defaults, so that
-        ``saerec.Recommender(**tried["settings"][0])`` is the best); valid_rmse and valid_user_rmse, stars; gain, by how
-        much valid_rmse is below that of the defaults, stars; gain_error, its standard error, the validation ratings
-        being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds. After these what
-        diverged, with an infinite error; what there was no time for stands last, without. Whoever interrupts it, once
-        the defaults are tried, gets what is finished, with a warning.
+        order (of the tries, from 1); settings (a dict of what differs from the first try, so that
+        ``saerec.Recommender(**fixed | tried["settings"][0])`` is the best); valid_rmse and valid_user_rmse, stars;
+        gain, by how much valid_rmse is below that of the defaults, stars; gain_error, its standard error, the
+        validation ratings being a sample; best_epoch (text: of "mean" the item layout's and the other's); and seconds.
+        After these what diverged, with an infinite error; what there was no time for stands last, without. Whoever
+        interrupts it, once the defaults are tried, gets what is finished, with a warning. What no recommender can have
+        together is not tried, with a warning too.
     """
+    if valid is None or len(valid) == 0:
+        raise ValueError("what suits best is chosen on validation ratings: tune(train, valid)")
     if not minutes >= 0:
         raise ValueError(f"minutes must not be negative, but is {minutes}")
     deadline = time.perf_counter() + 60 * minutes
@@ -127,11 +131,12 @@ def tune(
 
 
 def _possible(given: dict) -> bool:
-    """Whether a recommender can have these settings together. Those that are fixed must, or `fit` says so."""
+    """Whether a recommender can have these settings together; if not, a warning says why."""
     recommender = Recommender(**given)
     try:
         check_layers(recommender.orientation, recommender.hidden_dims)
-    except ValueError:
+    except ValueError as error:
+        warnings.warn(f"not tried: {error}", stacklevel=3)
         return False
     return True
 
@@ -195,15 +200,17 @@ def cross_validate(
     -------
     DataFrame
         fold (from 1), model ("saerec" or "regularised biases"), rmse, user_rmse and mae (stars): two rows a fold.
-        ``.groupby("model").agg(["mean", "std"])`` sums it up.
+        ``.drop(columns="fold").groupby("model").agg(["mean", "std"])`` sums it up.
 
     Raises
     ------
     ValueError
         `n_folds` below 2 or above the number of ratings, and what `split_ratings` and `Recommender.fit` raise.
     """
-    if not 2 <= n_folds <= len(ratings):
-        raise ValueError(f"n_folds must be at least 2 and at most the number of ratings, {len(ratings)}, not {n_folds}")
+    if not isinstance(n_folds, Integral) or not 2 <= n_folds <= len(ratings):
+        raise ValueError(
+            f"n_folds must be a whole number from 2 to the number of ratings, {len(ratings)}, not {n_folds}"
+        )
     order = np.random.default_rng(seed).permutation(len(ratings))
     rows = []
     for fold, held_out in enumerate(tqdm(np.array_split(order, n_folds), unit="fold", disable=not progress), start=1):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -39,6 +40,24 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
             raise ValueError(f"its {name} is {value!r}")
 
 
+def check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
+    """Raise TypeError, naming the setting, unless each is of a type that it can have; what uses it knows the range."""
+    for name, value in settings.items():
+        default = declared[name].default
+        if name == "hidden_dims":
+            dims = value if np.iterable(value) and not isinstance(value, str) else [value]
+            fine, kind = all(isinstance(dim, Integral) and dim >= 1 for dim in dims), "whole numbers of at least 1"
+        elif isinstance(default, (bool, str)):
+            fine = isinstance(value, type(default)) or (isinstance(default, bool) and isinstance(value, np.bool_))
+            kind = "a text" if isinstance(default, str) else "True or False"
+        else:
+            number = Integral if name in LOWEST else Real
+            fine = isinstance(value, number) and not isinstance(value, (bool, np.bool_))
+            kind = "a whole number" if name in LOWEST else "a number"
+        if not (fine or value is default is None):
+            raise TypeError(f"{name} must be {kind}, not {value!r}")
+
+
 def checked_grid(
     grid: Mapping[str, Sequence], declared: Mapping[str, Parameter], without: Iterable[str]
 ) -> dict[str, list]:
@@ -46,9 +65,13 @@ def checked_grid(
 
     Raises
     ------
+    TypeError
+        It is no mapping, or has a value of a type that the setting cannot have.
     ValueError
         It names what is no setting or one of those to do `without`, has no values, or one out of range.
     """
+    if not isinstance(grid, Mapping):
+        raise TypeError(f"a grid is a mapping, such as {{'shrinkage': [2, 5]}}, not of {type(grid).__name__}")
     possible = declared.keys() - {*without}
     for name, values in grid.items():
         if name not in possible:
@@ -58,6 +81,7 @@ def checked_grid(
     plain = {name: [*map(_plain, values)] for name, values in grid.items()}
     own = {name: parameter.default for name, parameter in declared.items()}
     for name, value in ((name, value) for name, values in plain.items() for value in values):
+        check_types({name: value}, declared)
         try:
             check_settings(own | {name: value}, declared)
         except ValueError as error:

@@ -263,12 +263,13 @@ class TestGrid:
             ({"dropout": [2]}, "no recommender can have all that the grid has: its dropout is 2"),
             ({"blend": [0.5]}, "'blend' is no setting"),
             ({"shrinkage": [5, -1]}, "its shrinkage is -1"),
-            ({"shrinkage": [5, "x"]}, "its shrinkage is 'x'"),
+            ({"shrinkage": [5, "x"]}, "shrinkage must be a number, not 'x'"),
+            ([("shrinkage", [2])], "a grid is a mapping, such as .*, not of list"),
         ],
     )
     def test_nonsense_is_refused_before_anything_is_trained(self, parts, monkeypatch, grid, message):
         monkeypatch.setattr(saerec.training, "fit", None)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((TypeError, ValueError), match=message):
             quick(n_epochs=1, orientation="mean").fit(*parts[:2], grid=grid)
 
     def test_needs_validation_ratings(self, parts):
@@ -345,6 +346,9 @@ class TestMean:
         assert rec.refit_on(both).shares == (0.2, 0.8)
         with pytest.raises(ValueError, match="need the n_epochs of item, both, not of item"):
             rec.refit_on(both, n_epochs={"item": 2})
+        for none in (0, 2.5, {"item": 1, "both": 0}):
+            with pytest.raises(ValueError, match=r"n_epochs must be a whole number of at least 1, not (0|2.5)"):
+                rec.refit_on(both, n_epochs=none)
         alone = quick(n_epochs=1).fit(train, valid)
         alone.orientation = "mean"
         assert alone.refit_on(both, n_epochs=1).shares == (0.5, 0.5)
@@ -498,9 +502,14 @@ class TestIntervals:
         rec.save(tmp_path)
         for one in (rec, load(tmp_path)):
             assert one.intervals is None and "error" not in one.recommend(k=1)
-            with pytest.raises(ValueError, match="fitted without validation ratings"):
+            with pytest.raises(ValueError, match="had no 20 validation ratings"):
                 one.predict_interval([1014], [22])
         assert quick(n_epochs=1).fit(*parts[:2]).fit(parts[0]).intervals is None
+
+    def test_a_few_validation_ratings_say_too_little(self, parts):
+        train, valid, _ = parts
+        assert quick(n_epochs=1).fit(train, valid.head(19)).intervals is None
+        assert quick(n_epochs=1).fit(train, valid.head(20)).intervals is not None
 
     def test_of_many_validation_ratings_those_of_some_users_are_enough(self, parts, monkeypatch):
         whole = quick(n_epochs=1, refit=False).fit(*parts[:2])
@@ -899,6 +908,10 @@ class TestSave:
             assert same == (seed == 0)
             assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
+    def test_a_file_is_not_its_folder(self, saved):
+        with pytest.raises(FileNotFoundError, match=f"{FILE} is a file: load takes the folder that it is in"):
+            load(saved[1] / FILE)
+
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no saved recommender in .*{tmp_path.name}: {FILE} is missing"):
             load(tmp_path)
@@ -938,3 +951,37 @@ def test_columns_of_movies_do_not_displace_those_of_the_list(parts):
 def test_a_ridge_that_is_none_is_refused(parts, ridge):
     with pytest.raises(ValueError, match="ridge must be above 0"):
         saerec.Recommender(ridge=ridge).fit(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"blend": "half"}, "blend must be a number, not 'half'"),
+        ({"blend": True}, "blend must be a number, not True"),
+        ({"dropout": "0.5"}, "dropout must be a number, not '0.5'"),
+        ({"shrinkage": None}, "shrinkage must be a number, not None"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number, not 2.5"),
+        ({"seed": "a"}, "seed must be a whole number, not 'a'"),
+        ({"hidden_dims": "200"}, "hidden_dims must be whole numbers of at least 1, not '200'"),
+        ({"hidden_dims": (2.5,)}, r"hidden_dims must be whole numbers of at least 1, not \(2.5,\)"),
+        ({"hidden_dims": (0,)}, r"hidden_dims must be whole numbers of at least 1, not \(0,\)"),
+        ({"refit": "no"}, "refit must be True or False, not 'no'"),
+        ({"device": None}, "device must be a text, not None"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_by_name(parts, monkeypatch, settings, told):
+    monkeypatch.setattr(saerec.training, "fit", lambda *_, **__: pytest.fail("something was trained"))
+    for train in (lambda rec: rec.fit(*parts[:2]), lambda rec: rec.refit_on(parts[0], n_epochs=1)):
+        with pytest.raises(TypeError, match=told):
+            train(saerec.Recommender(**settings))
+
+
+def test_settings_may_be_numbers_of_numpy(parts):
+    plain = quick(n_epochs=1).fit(*parts[:2])
+    of_numpy = {
+        "n_epochs": np.int64(1),
+        "dropout": np.float32(0.5),
+        "hidden_dims": np.array([8]),
+        "refit": np.bool_(True),
+    }
+    assert np.isfinite(quick(**of_numpy).fit(*parts[:2]).recommend(k=1)["score"]).all() and plain.best_epoch == 1

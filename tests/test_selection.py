@@ -84,7 +84,10 @@ def test_what_is_fixed_is_not_tried(parts):
 def test_what_two_encoders_cannot_have_is_not_tried(parts):
     train, valid, _ = parts
     hidden_dims = {"hidden_dims": ((5, 4), (6,))}
-    tried = saerec.tune(train, valid, grid=hidden_dims, orientation="both", rank_by="popularity", refit=True, **QUICK)
+    with pytest.warns(UserWarning, match=r"not tried: orientation 'both' takes one hidden layer, not \(5, 4\)"):
+        tried = saerec.tune(
+            train, valid, grid=hidden_dims, orientation="both", rank_by="popularity", refit=True, **QUICK
+        )
     assert sorted(map(str, tried["settings"])) == ["{'hidden_dims': (6,)}", "{}"]
     with pytest.raises(ValueError, match="'both' takes one hidden layer"):
         saerec.tune(train, valid, orientation="both", hidden_dims=(5, 4), **QUICK)
@@ -113,6 +116,13 @@ def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
     ]:
         with pytest.raises(ValueError, match=told):
             saerec.tune(*parts[:2], grid=grid)
+
+
+@pytest.mark.parametrize("n", [None, 0])
+def test_without_validation_ratings_nothing_is_trained(parts, monkeypatch, n):
+    monkeypatch.setattr(saerec.Recommender, "fit", lambda *_, **__: pytest.fail("something was trained"))
+    with pytest.raises(ValueError, match="chosen on validation ratings"):
+        saerec.tune(parts[0], None if n is None else parts[1].head(n))
 
 
 def some_features(train):
@@ -178,8 +188,8 @@ def test_every_rating_is_held_out_once(tastes, monkeypatch):
 
 
 def test_folds_must_be_possible(tastes):
-    for n_folds in (1, len(tastes) + 1):
-        with pytest.raises(ValueError, match="n_folds must be at least 2 and at most the number of ratings"):
+    for n_folds in (1, len(tastes) + 1, 2.5, "3"):
+        with pytest.raises(ValueError, match="n_folds must be a whole number from 2 to the number of ratings"):
             saerec.cross_validate(tastes, n_folds)
 
 
