@@ -22,7 +22,7 @@ SETTINGS = {"item": ROWS, "user": ROWS, "both": BOTH}
 
 def check_layers(orientation: str, hidden_dims: tuple[int, ...] | None) -> None:
     """Raise if two encoders are to have several hidden layers."""
-    if "both" in LAYOUTS[orientation] and isinstance(hidden_dims, (list, tuple)) and len(hidden_dims) != 1:
+    if "both" in LAYOUTS[orientation] and hidden_dims is not None and np.size(hidden_dims) != 1:
         raise ValueError(
             f"orientation {orientation!r} takes one hidden layer, not {hidden_dims}; 'item' and 'user' take several"
         )

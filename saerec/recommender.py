@@ -396,9 +396,10 @@ class Recommender:
         layouts = self._layouts()
         epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
         if not hasattr(self, "ratings"):
-            self._histories, self.item_features, self.intervals, self.drift, self.tried = {}, None, None, None, None
+            self._histories, self.models, self.item_features = {}, {}, None
+            self.intervals = self.drift = self.tried = None
         blend = 0.5 if self.blend is None else self.blend
-        if self.blend is None and hasattr(self, "ratings") and set(self.models) == set(layouts):
+        if self.blend is None and set(self.models) == set(layouts):
             blend = self.shares[0]
         if isinstance(epochs, Mapping) and set(epochs) != set(layouts):
             raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from saerec import metrics
 from saerec.baselines import BiasBaseline
-from saerec.layouts import LAYOUTS, SETTINGS, check_layers
+from saerec.layouts import LAYOUTS, Layout, check_layers
 from saerec.ratings import RatingMatrix, split_ratings
 from saerec.recommender import Recommender
 from saerec.settings import checked_grid
@@ -146,17 +146,14 @@ def _in_effect(given: dict, names: Iterable[str]) -> list[dict]:
     whole = vars(Recommender(**given))
     layouts = LAYOUTS[whole["orientation"]]
     names = [name for name in names if name != "blend" or len(layouts) > 1]
-    return [
-        {name: SETTINGS[layout].get(name) if whole[name] is None else whole[name] for name in names}
-        for layout in layouts
-    ]
+    return [{name: Layout(layout, whole).settings.get(name) for name in names} for layout in layouts]
 
 
 def _work(given: dict) -> float:
     """How much there is to compute, in units of an item's hidden unit: to guess from one try what another will take."""
     settings = vars(Recommender(**given))
     layouts = LAYOUTS[settings["orientation"]]
-    widths = [sum(settings["hidden_dims"] or SETTINGS[layout]["hidden_dims"]) for layout in layouts]
+    widths = [sum(Layout(layout, settings).settings["hidden_dims"]) for layout in layouts]
     return float(np.dot([WORK_OF_A_UNIT[layout] for layout in layouts], widths))
 
 

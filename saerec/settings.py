@@ -9,10 +9,11 @@ import numpy as np
 
 from saerec.layouts import LAYOUTS
 
-# Whole numbers from here on; others, both ends included.
-LOWEST = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}
+WHOLE = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}  # the lowest of each
 LARGEST = float(np.finfo(np.float32).max)
-RANGES = dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
+# Both ends included.
+RANGES = {name: (lowest, 2**63 - 1) for name, lowest in WHOLE.items()}
+RANGES |= dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
 RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
 RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
 
@@ -21,40 +22,32 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
     """Raise unless these are all the settings that are declared, each of a type and size that it can have."""
     if set(settings) != set(declared):
         raise ValueError(f"its parameters are {', '.join(map(str, settings))}")
+    check_types(settings, declared)
+    check_one_of("orientation", settings["orientation"], LAYOUTS)
     for name, value in settings.items():
-        default = declared[name].default
-        if name == "orientation":
-            fine = isinstance(value, str) and value in LAYOUTS
-        elif name == "hidden_dims":
-            fine = value is None or (isinstance(value, (list, tuple)) and all(type(dim) is int for dim in value))
-        elif isinstance(default, (bool, str)):
-            fine = type(value) is type(default)
-        elif value is None:
-            fine = default is None
-        elif name in LOWEST:
-            fine = type(value) is int and LOWEST[name] <= value < 2**63
-        else:
-            low, high = RANGES.get(name, (-LARGEST, LARGEST))
-            fine = type(value) in (int, float) and low <= value <= high
-        if not fine:
+        low, high = RANGES.get(name, (-LARGEST, LARGEST))
+        if isinstance(value, Real) and not low <= value <= high:
             raise ValueError(f"its {name} is {value!r}")
 
 
 def check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
-    """Raise TypeError, naming the setting, unless each is of a type that it can have; what uses it knows the range."""
+    """Raise TypeError, naming the setting, unless each is of a type that it can have; ranges are checked elsewhere."""
     for name, value in settings.items():
         default = declared[name].default
+        if value is None and default is None:
+            continue
         if name == "hidden_dims":
             dims = value if np.iterable(value) and not isinstance(value, str) else [value]
-            fine, kind = all(isinstance(dim, Integral) and dim >= 1 for dim in dims), "whole numbers of at least 1"
-        elif isinstance(default, (bool, str)):
-            fine = isinstance(value, type(default)) or (isinstance(default, bool) and isinstance(value, np.bool_))
-            kind = "a text" if isinstance(default, str) else "True or False"
+            fine, kind = all(_is_number(dim, Integral) and dim >= 1 for dim in dims), "whole numbers of at least 1"
+        elif isinstance(default, str):
+            fine, kind = isinstance(value, str), "a text"
+        elif isinstance(default, bool):
+            fine, kind = isinstance(value, (bool, np.bool_)), "True or False"
+        elif name in WHOLE:
+            fine, kind = _is_number(value, Integral), "a whole number"
         else:
-            number = Integral if name in LOWEST else Real
-            fine = isinstance(value, number) and not isinstance(value, (bool, np.bool_))
-            kind = "a whole number" if name in LOWEST else "a number"
-        if not (fine or value is default is None):
+            fine, kind = _is_number(value, Real), "a number"
+        if not fine:
             raise TypeError(f"{name} must be {kind}, not {value!r}")
 
 
@@ -81,7 +74,6 @@ def checked_grid(
     plain = {name: [*map(_plain, values)] for name, values in grid.items()}
     own = {name: parameter.default for name, parameter in declared.items()}
     for name, value in ((name, value) for name, values in plain.items() for value in values):
-        check_types({name: value}, declared)
         try:
             check_settings(own | {name: value}, declared)
         except ValueError as error:
@@ -93,6 +85,10 @@ def check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
     """Raise unless the value of a setting is one of these."""
     if value not in possible:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _is_number(value, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _plain(value):

@@ -323,11 +323,12 @@ class TestMean:
         history = Recommender(rank_by="rating", refit=False).fit(*parts[:2]).history
         assert history.groupby("layout")["epoch"].max().to_dict() == {"item": 40, "both": 60}
 
+    @pytest.mark.parametrize("hidden_dims", [(5, 4), np.array([5, 4])])
     @pytest.mark.parametrize("orientation", ["both", "mean"])
-    def test_two_encoders_have_one_hidden_layer(self, parts, monkeypatch, orientation):
+    def test_two_encoders_have_one_hidden_layer(self, parts, monkeypatch, orientation, hidden_dims):
         monkeypatch.setattr(saerec.training, "fit", lambda *_, **__: pytest.fail("something was trained"))
-        with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\); 'item' and 'user' take"):
-            quick(orientation=orientation, hidden_dims=(5, 4)).fit(parts[0])
+        with pytest.raises(ValueError, match=r"takes one hidden layer, not .*; 'item' and 'user' take"):
+            quick(orientation=orientation, hidden_dims=hidden_dims).fit(parts[0])
         with pytest.raises(ValueError, match="takes one hidden layer, not \\(5, 4\\)"):
             quick(orientation=orientation).fit(*parts[:2], grid={"hidden_dims": [(5,), (5, 4)]})
 
