@@ -13,6 +13,7 @@ Modules, each importing only from those above it:
 - `movielens`: MovieLens releases as tidy frames
 - `datasets`: the data set that a name or a path means
 - `fetch`: downloads MovieLens releases
+- `synthetic`: made ratings with a known truth, of any size and in any MovieLens layout; imported on its own
 - `baselines`: the means and regularised biases
 - `drift`: UserDrift, what is known of a moment
 - `intervals`: PredictionIntervals, how far a prediction may be off
@@ -31,12 +32,14 @@ Modules, each importing only from those above it:
 - `settings`: what the settings of a recommender can be, and those of a grid
 - `recommender`: Recommender
 - `loading`: load, which trusts no file
-- `study`: the series' training and scores without notebooks
 - `record`: what a run was made of, and whether it still holds
+- `study`: the series' training and scores without notebooks
 - `selection`: tune, cross_validate: what suits your data
 - `page`: one web page with the model inside
 - `peers`: other recommenders beside ours, each in a process of its own; imported on its own
 - `plots`: pictures (matplotlib); imported on its own
+- `parameters`: those of notebooks, read from a command line
+- `exports`: pages of executed notebooks
 - `runs`: what a run's folder holds, and whether it is as it was written
 - `index`: a run's first page
 - `series`: runs the notebooks (papermill); imported on its own

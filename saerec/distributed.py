@@ -28,13 +28,17 @@ def choose_device(device: str) -> str:
     Raises
     ------
     ValueError
-        torch does not find that of this name.
+        torch does not find that of this name, or knows none.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return next((name for name, found in there.items() if found), "cpu")
     if not there.get(device.partition(":")[0], True):
         raise ValueError(f"torch finds no {device} here: take device='cpu', or 'auto' for the best there is")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'cpu', 'cuda', 'mps' or 'auto', not {device!r}") from error
     return device
 
 

@@ -27,7 +27,7 @@ from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, Predictor, UserPredictor
 from saerec.ratings import RatingMatrix
-from saerec.settings import check_one_of, check_types, checked_grid
+from saerec.settings import check_one_of, check_types, checked_grid, plain
 from saerec.storage import Trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
@@ -703,6 +703,8 @@ class Recommender:
         ------
         UnknownIdError
             A user who was not in the data; see `recommend_new`.
+        IdTypeError
+            User ids that are text where the data have numbers, or numbers where they have text.
         ListLengthError
             A `k` below 1.
         """
@@ -710,7 +712,7 @@ class Recommender:
         check_list_length(k)
         rank_by = self._ranking(rank_by)
         user_ids = self.user_ids if user_ids is None else pd.Index([user_ids] if np.isscalar(user_ids) else user_ids)
-        rows = self.user_ids.get_indexer(user_ids)
+        rows, _ = self.ratings.positions(user_ids, [])
         if (rows < 0).any():
             raise UnknownIdError(
                 f"user {user_ids[rows < 0].tolist()[0]!r} was not in the data this recommender was fitted to "
@@ -939,7 +941,7 @@ class Recommender:
         return self
 
     def __repr__(self) -> str:
-        hidden = "" if self.hidden_dims is None else f", hidden_dims={tuple(self.hidden_dims)}"
+        hidden = "" if self.hidden_dims is None else f", hidden_dims={plain(self.hidden_dims)}"
         fitted = f", fitted to {self.ratings}, epoch {self.best_epoch}" if hasattr(self, "ratings") else ""
         return f"Recommender(orientation={self.orientation!r}{hidden}{fitted})"
 

@@ -15,7 +15,7 @@ from saerec.baselines import BiasBaseline
 from saerec.layouts import LAYOUTS, Layout, check_layers
 from saerec.ratings import RatingMatrix, split_ratings
 from saerec.recommender import Recommender
-from saerec.settings import checked_grid
+from saerec.settings import checked_grid, plain
 from saerec.training import DivergedError
 
 # What `tune` tries of each setting, besides the default, in this order.
@@ -82,7 +82,7 @@ def tune(
     if not minutes >= 0:
         raise ValueError(f"minutes must not be negative, but is {minutes}")
     deadline = time.perf_counter() + 60 * minutes
-    fixed = {name: value for name, value in fixed.items() if name not in ("rank_by", "refit")}
+    fixed = {name: plain(value) for name, value in fixed.items() if name not in ("rank_by", "refit")}
     without = ("ridge", "rank_by", "refit", "seed", "device")
     grid = checked_grid(grid, inspect.signature(Recommender).parameters, without)
     choices = [(name, value) for name, values in grid.items() if name not in fixed for value in values]
@@ -203,7 +203,11 @@ def cross_validate(
     ------
     ValueError
         `n_folds` below 2 or above the number of ratings, and what `split_ratings` and `Recommender.fit` raise.
+    TypeError
+        `make` is a recommender, and not what makes one.
     """
+    if not callable(make):
+        raise TypeError(f"make is called for each fold, such as lambda: saerec.Recommender(seed=1); this is {make!r}")
     if not isinstance(n_folds, Integral) or not 2 <= n_folds <= len(ratings):
         raise ValueError(
             f"n_folds must be a whole number from 2 to the number of ratings, {len(ratings)}, not {n_folds}"

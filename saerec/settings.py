@@ -37,8 +37,8 @@ def check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
         if value is None and default is None:
             continue
         if name == "hidden_dims":
-            dims = value if np.iterable(value) and not isinstance(value, str) else [value]
-            fine, kind = all(_is_number(dim, Integral) and dim >= 1 for dim in dims), "whole numbers of at least 1"
+            fine = np.iterable(value) and all(_is_number(dim, Integral) and dim >= 1 for dim in value)
+            kind = "a sequence of whole numbers of at least 1, such as (500,)"
         elif isinstance(default, str):
             fine, kind = isinstance(value, str), "a text"
         elif isinstance(default, bool):
@@ -71,14 +71,14 @@ def checked_grid(
             raise ValueError(f"{name!r} is no setting that a grid can have; there are {', '.join(sorted(possible))}")
         if isinstance(values, str) or not np.iterable(values) or len(values) == 0:
             raise ValueError(f"a grid has some values of each setting, and of {name!r} it has {values!r}")
-    plain = {name: [*map(_plain, values)] for name, values in grid.items()}
+    plain_grid = {name: [*map(plain, values)] for name, values in grid.items()}
     own = {name: parameter.default for name, parameter in declared.items()}
-    for name, value in ((name, value) for name, values in plain.items() for value in values):
+    for name, value in ((name, value) for name, values in plain_grid.items() for value in values):
         try:
             check_settings(own | {name: value}, declared)
         except ValueError as error:
             raise ValueError(f"no recommender can have all that the grid has: {error}") from error
-    return plain
+    return plain_grid
 
 
 def check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
@@ -91,7 +91,10 @@ def _is_number(value, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _plain(value):
+def plain(value):
+    """A setting without numpy: a sequence as a tuple, so that it can be compared."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return tuple(map(_plain, value))
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+        return tuple(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value

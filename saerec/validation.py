@@ -127,7 +127,11 @@ def check_ratings(frame: pd.DataFrame, names: tuple[str, str, str] = RATING_COLU
     Raises
     ------
     MissingColumnError, FileFormatError, EmptyDataError, NotANumberError, NotFiniteError, MissingIdError, IdTypeError
+    TypeError
+        It is no frame.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"ratings are a DataFrame with the columns {', '.join(names)}, not of {type(frame).__name__}")
     check_columns(names, frame.columns, "the ratings")
     if len(frame) == 0:
         raise EmptyDataError("there are no ratings: the frame is empty")

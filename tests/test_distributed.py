@@ -131,6 +131,8 @@ def test_the_device_is_the_first_that_is_there(monkeypatch, has, expected):
         else:
             with pytest.raises(ValueError, match=f"torch finds no {name} here: take device='cpu'"):
                 choose_device(name)
+    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda', 'mps' or 'auto', not 'gpu'"):
+        choose_device("gpu")
 
 
 def lose_another(rank, port, results):

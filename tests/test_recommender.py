@@ -919,7 +919,8 @@ class TestSave:
 
 
 def test_says_what_it_is(rec):
-    assert repr(Recommender(hidden_dims=[3])) == "Recommender(orientation='mean', hidden_dims=(3,))"
+    assert repr(Recommender(hidden_dims=np.array([3]))) == "Recommender(orientation='mean', hidden_dims=(3,))"
+    assert repr(Recommender(hidden_dims=3)) == "Recommender(orientation='mean', hidden_dims=3)"
     matrix = "RatingMatrix(39 users × 23 items, "
     assert f"orientation={rec.orientation!r}, hidden_dims=(12,), fitted to {matrix}" in repr(rec)
 
@@ -963,9 +964,10 @@ def test_a_ridge_that_is_none_is_refused(parts, ridge):
         ({"shrinkage": None}, "shrinkage must be a number, not None"),
         ({"batch_size": 2.5}, "batch_size must be a whole number, not 2.5"),
         ({"seed": "a"}, "seed must be a whole number, not 'a'"),
-        ({"hidden_dims": "200"}, "hidden_dims must be whole numbers of at least 1, not '200'"),
-        ({"hidden_dims": (2.5,)}, r"hidden_dims must be whole numbers of at least 1, not \(2.5,\)"),
-        ({"hidden_dims": (0,)}, r"hidden_dims must be whole numbers of at least 1, not \(0,\)"),
+        ({"hidden_dims": "200"}, "hidden_dims must be a sequence of whole numbers of at least 1, .*not '200'"),
+        ({"hidden_dims": 200}, "hidden_dims must be a sequence of whole numbers of at least 1, .*not 200"),
+        ({"hidden_dims": (2.5,)}, r"hidden_dims must be a sequence of whole numbers of at least 1, .*not \(2.5,\)"),
+        ({"hidden_dims": (0,)}, r"hidden_dims must be a sequence of whole numbers of at least 1, .*not \(0,\)"),
         ({"refit": "no"}, "refit must be True or False, not 'no'"),
         ({"device": None}, "device must be a text, not None"),
     ],

@@ -97,7 +97,7 @@ def test_a_grid_of_ones_own_is_tried_in_its_order(parts):
     grid = {"hidden_dims": [np.array([9])], "shrinkage": np.array([1.0, 5.0]), "dropout": [0.2]}  # 5.0 is the default
     tried = saerec.tune(*parts[:2], grid=grid, **QUICK, dropout=0.4).set_index("order").sort_index()
     assert [list(settings)[-1] for settings in tried["settings"][1:]] == ["hidden_dims", "shrinkage"]
-    assert repr(tried["settings"][2]) == "{'hidden_dims': [9]}"
+    assert repr(tried["settings"][2]) == "{'hidden_dims': (9,)}"
 
 
 def test_a_blend_is_tried_where_there_is_something_to_blend(parts):
@@ -191,6 +191,8 @@ def test_folds_must_be_possible(tastes):
     for n_folds in (1, len(tastes) + 1, 2.5, "3"):
         with pytest.raises(ValueError, match="n_folds must be a whole number from 2 to the number of ratings"):
             saerec.cross_validate(tastes, n_folds)
+    with pytest.raises(TypeError, match=r"make is called for each fold, such as lambda: .*; this is Recommender\("):
+        saerec.cross_validate(tastes, make=saerec.Recommender())
 
 
 def test_what_diverges_stands_behind_what_did_not(parts, monkeypatch):
@@ -202,7 +204,7 @@ def test_what_diverges_stands_behind_what_did_not(parts, monkeypatch):
         return fit(self, *data, **options)
 
     monkeypatch.setattr(saerec.Recommender, "fit", diverging)
-    tried = saerec.tune(*parts[:2], grid={"dropout": (0.7, 0.3)}, hidden_dims=(4,), **QUICK)
+    tried = saerec.tune(*parts[:2], grid={"dropout": (0.7, 0.3)}, hidden_dims=np.array([4]), **QUICK)
     assert tried["settings"].iloc[-1] == {"dropout": 0.7} and tried["valid_rmse"].iloc[-1] == np.inf
     assert np.isfinite(tried["valid_rmse"][:2]).all()
     with pytest.raises(saerec.DivergedError):

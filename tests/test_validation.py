@@ -709,6 +709,11 @@ CALLS = {
         IdTypeError,
         "the user_ids are of type string, those of the data integer: convert them",
     ),
+    "the list of a text, of numbers": (
+        lambda: fit(ratings()).recommend(["1"]),
+        IdTypeError,
+        "the user_ids are of type string, those of the data integer: convert them",
+    ),
     "an error of nobody": (
         lambda: user_rmse([1, 2], [1, 2], [1, np.nan]),
         MissingIdError,
@@ -723,6 +728,12 @@ def test_a_bad_call(name):
     with pytest.raises(DataError) as raised:
         call()
     assert (type(raised.value), str(raised.value)) == (error, message)
+
+
+@pytest.mark.parametrize("call", [fit, split_ratings, RatingMatrix.from_frame, lambda r: fit(ratings()).evaluate(r)])
+def test_ratings_are_a_frame(call):
+    with pytest.raises(TypeError, match="are a DataFrame with the columns user_id, item_id, rating, not of ndarray"):
+        call(ratings().to_numpy())
 
 
 def test_every_cause_is_in_the_tables():
