@@ -1,5 +1,6 @@
 """Small made ratings with a known structure, the shipped MovieLens set, and a check that nobody changes either."""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import saerec
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would mostly wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # nor do the notebooks gain, while two processes of pytest share the cores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
