@@ -1,6 +1,7 @@
 """The notebooks: their form, and the whole series on the data that ships."""
 
 import ast
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,9 +10,11 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import saerec
 from saerec import runs, series
+from saerec.page import WHOLE, _network, _predictor
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -239,6 +242,32 @@ def test_peers_are_measured_as_saerec_is(full_run):
     lists = pd.read_csv(full_run / "list_scores.csv", index_col="order")
     assert full.loc["most popular", "ndcg"] == pytest.approx(lists.loc["most popular", "ndcg"], abs=1e-6)
     assert full.loc["EASE^R", "ndcg"] > 1.5 * full.loc["most popular", "ndcg"]
+
+
+def unpacked(packed):
+    return np.frombuffer(base64.b64decode(packed["data"]), dtype=packed["type"].removesuffix("Array").lower())
+
+
+def unrounded(matrix):
+    """What the page makes of 12 bits a number."""
+    first, second, third = unpacked(matrix["whole"]).reshape(-1, 3).astype(int).T
+    step, whole = unpacked(matrix["step"]), np.column_stack([first | (second & 15) << 8, second >> 4 | third << 4])
+    return (whole.ravel()[: len(step) * matrix["n_cols"]].reshape(len(step), -1) - WHOLE) * step[:, None]
+
+
+@pytest.mark.series
+def test_the_page_moves_no_prediction_by_more_than_write_page_says(full_run):
+    rec = saerec.load(full_run / "model")
+    (item, both), users = rec.predictors, np.arange(len(rec.user_ids))
+    on_page = _predictor(item, users)
+    moved = unrounded(on_page["weights"]) @ unrounded(on_page["codes"]).T - item.weights @ item.centred_codes.T
+    before, network = both.scores(users), _network(both.model)["weights"]
+    weights = [parameter for parameter in both.model.parameters() if parameter.ndim == 2]
+    for weight, matrix in zip(weights, map(unrounded, network)):
+        weight.data[:] = torch.from_numpy(matrix.T if weight is weights[0] else matrix)
+    moved = rec.shares[0] * moved + rec.shares[1] * (both.scores(users) - before)
+    (most,) = re.findall(r"no prediction by more than ([\d.]+) stars", saerec.write_page.__doc__)
+    assert 0 < np.abs(moved).max() <= float(most)
 
 
 @pytest.mark.series
