@@ -13,7 +13,7 @@ Modules, each importing only from those above it:
 - `movielens`: MovieLens releases as tidy frames
 - `datasets`: the data set that a name or a path means
 - `fetch`: downloads MovieLens releases
-- `synthetic`: made ratings with a known truth, of any size and in any MovieLens layout; imported on its own
+- `synthetic`: made ratings with a known truth, of any size and in any MovieLens layout
 - `baselines`: the means and regularised biases
 - `drift`: UserDrift, what is known of a moment
 - `intervals`: PredictionIntervals, how far a prediction may be off
@@ -26,7 +26,7 @@ Modules, each importing only from those above it:
 - `checkpoints`: what a training leaves to go on from
 - `training`: fit, history, best epoch
 - `choice`: ChoiceModel, what people choose to watch
-- `original`: the original study's loop, figures and lists, defects included; imported on its own
+- `original`: the original study's loop, figures and lists, defects included
 - `prediction`: from a trained SAE to predictions for known and new users
 - `layouts`: how each autoencoder of a recommender is built and trained
 - `settings`: what the settings of a recommender can be, and those of a grid
@@ -36,13 +36,13 @@ Modules, each importing only from those above it:
 - `study`: the series' training and scores without notebooks
 - `selection`: tune, cross_validate: what suits your data
 - `page`: one web page with the model inside
-- `peers`: other recommenders beside ours, each in a process of its own; imported on its own
-- `plots`: pictures (matplotlib); imported on its own
+- `peers`: other recommenders beside ours, each in a process of its own
+- `plots`: pictures (matplotlib)
 - `parameters`: those of notebooks, read from a command line
 - `exports`: pages of executed notebooks
 - `runs`: what a run's folder holds, and whether it is as it was written
 - `index`: a run's first page
-- `series`: runs the notebooks (papermill); imported on its own
+- `series`: runs the notebooks (papermill)
 """
 
 __version__ = "0.1.0"  # first, for files say which version wrote them

@@ -25,20 +25,21 @@ class LostProcessError(ConnectionError):
 def choose_device(device: str) -> str:
     """The device of that name; of "auto" CUDA, otherwise Apple's MPS, otherwise the CPU: the first that torch finds.
 
+    Of several, "cuda:1" is the second.
+
     Raises
     ------
     ValueError
-        torch does not find that of this name, or knows none.
+        torch does not find that of this name, or saerec knows none.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return next((name for name, found in there.items() if found), "cpu")
-    if not there.get(device.partition(":")[0], True):
+        return next(name for name, found in there.items() if found)
+    kind = device.partition(":")[0]
+    if kind not in there:
+        raise ValueError(f"device must be 'cpu', 'cuda', 'mps' or 'auto', not {device!r}")
+    if not there[kind]:
         raise ValueError(f"torch finds no {device} here: take device='cpu', or 'auto' for the best there is")
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'cpu', 'cuda', 'mps' or 'auto', not {device!r}") from error
     return device
 
 

@@ -1,6 +1,5 @@
 """From a file to a recommender: nothing that it claims is taken on trust."""
 
-import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from saerec.choice import ChoiceModel
 from saerec.distributed import choose_device
 from saerec.model import SAE
-from saerec.recommender import FILE, RANKINGS, Recommender
+from saerec.recommender import DECLARED, FILE, RANKINGS, Recommender
 from saerec.settings import check_one_of, check_settings
 from saerec.storage import NONSENSE, DamagedFileError, Trained, fits, read_trained
 
@@ -25,7 +24,10 @@ def load(directory: str | os.PathLike, *, device: str = "cpu") -> Recommender:
         There is no saved recommender.
     DamagedFileError
         Its file is not as it was written, or was written by a newer saerec.
+    ValueError
+        There is no such device.
     """
+    device = choose_device(device)
     path = Path(directory, FILE)
     if Path(directory).is_file():
         raise FileNotFoundError(f"{directory} is a file: load takes the folder that it is in")
@@ -42,7 +44,7 @@ def _restored(trained: Trained, device: str) -> Recommender:
     """The recommender of what was saved of it."""
     parameters = {"blend": 0.5} | trained.parameters | {"device": device}  # before format 4 there was no other
     blend = parameters["blend"] if trained.blend is None else trained.blend
-    check_settings(parameters, inspect.signature(Recommender).parameters)
+    check_settings(parameters, DECLARED)
     if parameters["hidden_dims"] is not None:
         parameters["hidden_dims"] = tuple(parameters["hidden_dims"])
     recommender = Recommender(**parameters)
@@ -87,4 +89,4 @@ def _with_weights(model: SAE, name: str, weights: Mapping[str, Mapping[str, torc
     if not fits(weights[name], model.state_dict()):
         raise ValueError(f"the weights of {name!r} are not those of its parameters")
     model.load_state_dict(weights[name], assign=True)
-    return model.to(choose_device(device))
+    return model.to(device)

@@ -67,7 +67,7 @@ class RatingMatrix:
 
         Raises
         ------
-        DataError
+        DataError, TypeError
             What `check_ratings` finds wrong, or a (user, item) pair that stands twice.
         UnknownIdError
             The frame holds an id that `user_ids` or `item_ids` lacks.
@@ -149,7 +149,7 @@ class RatingMatrix:
         Raises
         ------
         IdTypeError
-            The ids are text where the matrix has numbers, or numbers where it has text.
+            The ids are of another type than the matrix's, such as text and numbers.
         """
         found = []
         for name, known, ids in (("user_id", self.user_ids, user_ids), ("item_id", self.item_ids, item_ids)):
@@ -318,6 +318,7 @@ def _positions(ids: pd.Series, known: Iterable | None) -> tuple[np.ndarray, pd.I
 
 def describe_ratings(ratings: pd.DataFrame) -> pd.Series:
     """Sizes of a rating table: users, items, ratings, density, median ratings of a user and of an item, mean rating."""
+    check_ratings(ratings)
     by_user, by_item = ratings["user_id"].value_counts(), ratings["item_id"].value_counts()
     return pd.Series(
         {
@@ -355,7 +356,7 @@ def top_users_and_items(ratings: pd.DataFrame, n_users: int = 10_000, n_items: i
     ------
     ValueError
         A number below 1.
-    DataError
+    DataError, TypeError
         What `check_ratings` finds wrong.
     NothingLeftError
         The chosen users rated none of the chosen items.
@@ -406,7 +407,7 @@ def split_ratings(
     ------
     ValueError
         A share outside [0, 1) or an unknown `by`.
-    DataError
+    DataError, TypeError
         What `check_ratings` finds wrong, or a frame without timestamps.
     NothingLeftError
         A part that should hold ratings would have none.

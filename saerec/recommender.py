@@ -27,7 +27,7 @@ from saerec.lists import USERS_AT_A_TIME, best_items, warn_of_short_lists, with_
 from saerec.model import SAE
 from saerec.prediction import ItemPredictor, MeanPredictor, Predictor, UserPredictor
 from saerec.ratings import RatingMatrix
-from saerec.settings import check_one_of, check_types, checked_grid, plain
+from saerec.settings import check_one_of, check_settings, checked_grid, plain
 from saerec.storage import Trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
@@ -233,23 +233,18 @@ class Recommender:
             that are no times, or features that are no numbers, that stand twice for an item, or that none of the items
             has.
         TypeError
-            A setting of a type that it cannot have.
+            A setting of a type that it cannot have, or ratings that are no frame.
         ValueError
-            A setting out of range, item features with ``orientation="user"``, a grid without `valid` or of what is no
-            setting, or training that diverged.
+            A setting out of range, a device that is not there, item features with ``orientation="user"``, a grid
+            without `valid` or of what is no setting, or training that diverged.
         """
-        self._check_types()
-        check_one_of("orientation", self.orientation, LAYOUTS)
-        check_one_of("rank_by", self.rank_by, RANKINGS)
-        if not self.ridge > 0:  # without, the taste of somebody new may have no solution
-            raise ValueError(f"ridge must be above 0, not {self.ridge}")
-        if self.blend is not None and not 0 <= self.blend <= 1:
-            raise ValueError(f"blend must be between 0 and 1, not {self.blend}")
-        check_layers(self.orientation, self.hidden_dims)
+        self._check()
         if valid is not None and len(valid) == 0:
             valid = None
         check_ratings(train)
         check_learnable(train)
+        if valid is not None:
+            check_ratings(valid)
         self._check_features(item_features, train)
         if grid and valid is None:
             raise ValueError("what suits best is chosen on validation ratings: fit(train, valid, grid=…)")
@@ -285,11 +280,11 @@ class Recommender:
             kept = {"keep": keep, "checkpoint_dir": self._folder(checkpoint_dir, name)}
             trained = layout.train(ratings, valid_matrix, baseline, item_features, **kept, **options)
             models[name], histories[name] = trained
-        self._histories, self._refits, self.item_features = histories, {}, item_features
         epochs = {layout: training.best_epoch(history) for layout, history in histories.items()}
         choice = None
         if valid is None or not self.refit:
             choice = self._fit_choice(ratings, checkpoint_dir, **options)
+        self._histories, self._refits, self.item_features = histories, {}, item_features
         self._keep(ratings, seen, baseline, models, epochs, choice, 0.5 if self.blend is None else self.blend)
         if self.blend is None and valid is not None:
             self._choose_blend(valid_matrix)
@@ -300,13 +295,17 @@ class Recommender:
             self.refit_on(every(), checkpoint_dir=folder, **options)
         return self
 
-    def _check_types(self) -> None:
-        check_types(self._parameters(), inspect.signature(Recommender).parameters)
+    def _check(self) -> None:
+        """Raise unless it can be trained with its settings: before anything is, and before anything is removed."""
+        check_settings(self._parameters(), DECLARED)
+        check_one_of("rank_by", self.rank_by, RANKINGS)
+        check_layers(self.orientation, self.hidden_dims)
+        distributed.choose_device(self.device)
 
     def _checked(self, grid: Mapping[str, Sequence]) -> dict[str, list]:
         """A grid that `fit` can choose from, of plain values."""
         without = ("orientation", "blend", "ridge", "rank_by", "refit", "device")
-        grid = checked_grid(grid, inspect.signature(Recommender).parameters, without)
+        grid = checked_grid(grid, DECLARED, without)
         for hidden_dims in grid.get("hidden_dims", ()):
             check_layers(self.orientation, hidden_dims)
         return grid
@@ -389,27 +388,24 @@ class Recommender:
 
         Raises
         ------
-        ValueError
+        DataError, TypeError, ValueError
             `n_epochs` below 1, or of other layouts than there are; and as of `fit`.
         """
-        self._check_types()
+        self._check()
         layouts = self._layouts()
         epochs = self._fitted().best_epochs if n_epochs is None else n_epochs
-        if not hasattr(self, "ratings"):
-            self._histories, self.models, self.item_features = {}, {}, None
-            self.intervals = self.drift = self.tried = None
-        blend = 0.5 if self.blend is None else self.blend
-        if self.blend is None and set(self.models) == set(layouts):
-            blend = self.shares[0]
         if isinstance(epochs, Mapping) and set(epochs) != set(layouts):
             raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")
         epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
         for epoch in epochs.values():
             if not isinstance(epoch, Integral) or epoch < 1:
                 raise ValueError(f"n_epochs must be a whole number of at least 1, not {epoch!r}")
-        if item_features is None:
-            item_features = self.item_features
-        drift, times = self.drift, None
+        fitted, blend, drift, times = hasattr(self, "ratings"), self.blend, None, None
+        if fitted:
+            item_features = self.item_features if item_features is None else item_features
+            drift = self.drift
+        if blend is None:
+            blend = self.shares[0] if fitted and set(self.models) == set(layouts) else 0.5
         if drift is not None and "timestamp" in ratings:
             times = seconds_of(ratings["timestamp"])
         matrix = RatingMatrix.from_frame(ratings)
@@ -422,8 +418,10 @@ class Recommender:
         for name, epoch in epochs.items():
             options |= {"stop_after": epoch, "checkpoint_dir": self._folder(checkpoint_dir, name)}
             models[name], refits[name] = layouts[name].train(matrix, None, baseline, item_features, **options)
-        self.item_features = item_features
         choice = self._fit_choice(matrix, checkpoint_dir, resume=resume, progress=progress)
+        if not fitted:
+            self._histories, self.intervals, self.tried = {}, None, None
+        self.item_features = item_features
         self._keep(matrix, matrix, baseline, models, epochs, choice, blend)
         self.drift = None if times is None else self._drift(ratings, times, shrinkage=drift.shrinkage)
         self._refits = refits
@@ -472,7 +470,7 @@ class Recommender:
         return {name: Layout(name, self._parameters()) for name in LAYOUTS[self.orientation]}
 
     def _parameters(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in inspect.signature(Recommender).parameters}
+        return {name: plain(getattr(self, name)) for name in DECLARED}
 
     def _keep(
         self,
@@ -650,6 +648,11 @@ class Recommender:
         told_when : bool
             Whether the predictions are told when the ratings were given, column timestamp. Published errors are mostly
             of predictions that are not.
+
+        Raises
+        ------
+        DataError, TypeError
+            What `check_ratings` finds wrong.
         """
         check_ratings(ratings)
         if told_when:
@@ -704,7 +707,7 @@ class Recommender:
         UnknownIdError
             A user who was not in the data; see `recommend_new`.
         IdTypeError
-            User ids that are text where the data have numbers, or numbers where they have text.
+            User ids of another type than the data's.
         ListLengthError
             A `k` below 1.
         """
@@ -944,6 +947,9 @@ class Recommender:
         hidden = "" if self.hidden_dims is None else f", hidden_dims={plain(self.hidden_dims)}"
         fitted = f", fitted to {self.ratings}, epoch {self.best_epoch}" if hasattr(self, "ratings") else ""
         return f"Recommender(orientation={self.orientation!r}{hidden}{fitted})"
+
+
+DECLARED = inspect.signature(Recommender).parameters  # its settings, with their defaults
 
 
 def _mixed(predictors: list[ItemPredictor | UserPredictor], blend: float) -> Predictor:

@@ -1,6 +1,5 @@
 """What suits your data: settings chosen on validation ratings in bounded time, and errors over several folds."""
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,9 +13,10 @@ from saerec import metrics
 from saerec.baselines import BiasBaseline
 from saerec.layouts import LAYOUTS, Layout, check_layers
 from saerec.ratings import RatingMatrix, split_ratings
-from saerec.recommender import Recommender
-from saerec.settings import checked_grid, plain
+from saerec.recommender import DECLARED, Recommender
+from saerec.settings import check_settings, checked_grid, plain
 from saerec.training import DivergedError
+from saerec.validation import check_ratings
 
 # What `tune` tries of each setting, besides the default, in this order.
 GRID = {
@@ -84,7 +84,8 @@ def tune(
     deadline = time.perf_counter() + 60 * minutes
     fixed = {name: plain(value) for name, value in fixed.items() if name not in ("rank_by", "refit")}
     without = ("ridge", "rank_by", "refit", "seed", "device")
-    grid = checked_grid(grid, inspect.signature(Recommender).parameters, without)
+    grid = checked_grid(grid, DECLARED, without)
+    check_settings(vars(Recommender(**fixed, seed=seed)), DECLARED)
     choices = [(name, value) for name, values in grid.items() if name not in fixed for value in values]
     tries, done, pace = [], [], 0.0  # seconds for a unit of work
     best, of_default = {}, None
@@ -208,6 +209,7 @@ def cross_validate(
     """
     if not callable(make):
         raise TypeError(f"make is called for each fold, such as lambda: saerec.Recommender(seed=1); this is {make!r}")
+    check_ratings(ratings)
     if not isinstance(n_folds, Integral) or not 2 <= n_folds <= len(ratings):
         raise ValueError(
             f"n_folds must be a whole number from 2 to the number of ratings, {len(ratings)}, not {n_folds}"

@@ -9,13 +9,15 @@ import numpy as np
 
 from saerec.layouts import LAYOUTS
 
-WHOLE = {"n_epochs": 1, "batch_size": 1, "patience": 1, "seed": 0}  # the lowest of each
+WHOLE = ("n_epochs", "batch_size", "patience", "seed")
 LARGEST = float(np.finfo(np.float32).max)
-# Both ends included.
-RANGES = {name: (lowest, 2**63 - 1) for name, lowest in WHOLE.items()}
-RANGES |= dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0))) | {"blend": (0, 1)}
-RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST))
-RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST))
+# The lowest and the highest that each can be, and that in words.
+RANGES = dict.fromkeys(WHOLE, (1, 2**63 - 1, "at least 1")) | {"seed": (0, 2**63 - 1, "at least 0")}
+RANGES |= dict.fromkeys(("dropout", "input_dropout"), (0, math.nextafter(1, 0), "at least 0 and below 1"))
+RANGES |= {"blend": (0, 1, "between 0 and 1")}
+RANGES |= dict.fromkeys(("shrinkage", "weight_decay"), (0, LARGEST, "at least 0"))
+RANGES |= dict.fromkeys(("lr", "ridge"), (math.ulp(0), LARGEST, "above 0"))
+RANGES |= dict.fromkeys(("mask_weight", "feature_weight"), (-LARGEST, LARGEST, "a finite number"))
 
 
 def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
@@ -24,21 +26,23 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
         raise ValueError(f"its parameters are {', '.join(map(str, settings))}")
     check_types(settings, declared)
     check_one_of("orientation", settings["orientation"], LAYOUTS)
-    for name, value in settings.items():
-        low, high = RANGES.get(name, (-LARGEST, LARGEST))
-        if isinstance(value, Real) and not low <= value <= high:
-            raise ValueError(f"its {name} is {value!r}")
+    for name, (low, high, words) in RANGES.items():
+        value = settings[name]
+        if value is not None and not low <= value <= high:
+            words = f"at most {high:.3g}" if value > high > 1 else words
+            raise ValueError(f"{name} must be {words}, not {value!r}")
 
 
 def check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
-    """Raise TypeError, naming the setting, unless each is of a type that it can have; ranges are checked elsewhere."""
+    """Raise TypeError, naming the setting, unless each is of a type that it can have."""
     for name, value in settings.items():
         default = declared[name].default
         if value is None and default is None:
             continue
         if name == "hidden_dims":
-            fine = np.iterable(value) and all(_is_number(dim, Integral) and dim >= 1 for dim in value)
-            kind = "a sequence of whole numbers of at least 1, such as (500,)"
+            dims = plain(value)
+            fine = isinstance(dims, tuple) and dims and all(_is_number(dim, Integral) and dim >= 1 for dim in dims)
+            kind = "a tuple or list of whole numbers of at least 1, such as (500,)"
         elif isinstance(default, str):
             fine, kind = isinstance(value, str), "a text"
         elif isinstance(default, bool):

@@ -1,6 +1,5 @@
 """The study without notebooks, in one process or in those of ``torchrun``: same cut, split, training and scores."""
 
-import inspect
 import os
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from saerec.files import one_writer, remove
 from saerec.movielens import movie_features
 from saerec.ratings import split_ratings, top_users_and_items
 from saerec.readers import Dataset
-from saerec.recommender import FILE, Recommender
+from saerec.recommender import DECLARED, FILE, Recommender
 from saerec.record import (
     RECORD,
     TRAINING,
@@ -66,7 +65,7 @@ def parts(data: Dataset, settings: Mapping) -> Parts:
 
 def of_recommender(settings: Mapping) -> dict[str, object]:
     """Those of the settings that `Recommender` takes, None where they leave it to the layout."""
-    own = {name: settings[name] for name in inspect.signature(Recommender).parameters if name in settings}
+    own = {name: settings[name] for name in DECLARED if name in settings}
     own = {name: None if value == LEFT_OUT.get(name) else value for name, value in own.items()}
     return own | {"hidden_dims": own["hidden_dims"] and tuple(own["hidden_dims"])}
 

@@ -131,8 +131,9 @@ def test_the_device_is_the_first_that_is_there(monkeypatch, has, expected):
         else:
             with pytest.raises(ValueError, match=f"torch finds no {name} here: take device='cpu'"):
                 choose_device(name)
-    with pytest.raises(ValueError, match="device must be 'cpu', 'cuda', 'mps' or 'auto', not 'gpu'"):
-        choose_device("gpu")
+    for name in ("gpu", "xpu", "meta"):  # torch knows the last two
+        with pytest.raises(ValueError, match=f"device must be 'cpu', 'cuda', 'mps' or 'auto', not '{name}'"):
+            choose_device(name)
 
 
 def lose_another(rank, port, results):

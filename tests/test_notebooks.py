@@ -258,16 +258,21 @@ def unrounded(matrix):
 @pytest.mark.series
 def test_the_page_moves_no_prediction_by_more_than_write_page_says(full_run):
     rec = saerec.load(full_run / "model")
-    (item, both), users = rec.predictors, np.arange(len(rec.user_ids))
-    on_page = _predictor(item, users)
+    (item, both), users, n_items = rec.predictors, np.arange(len(rec.user_ids)), len(rec.item_ids)
+    visitor = np.arange(0, n_items, 50), np.linspace(*rec.scale, n_items // 50)
+    exact = [predictor.scores(users) for predictor in rec.predictors]
+    exact_of_new = item.new_user_scores(*visitor)
+    on_page, network = _predictor(item, users), _network(both.model)["weights"]
     moved = unrounded(on_page["weights"]) @ unrounded(on_page["codes"]).T - item.weights @ item.centred_codes.T
-    before, network = both.scores(users), _network(both.model)["weights"]
     weights = [parameter for parameter in both.model.parameters() if parameter.ndim == 2]
     for weight, matrix in zip(weights, map(unrounded, network)):
         weight.data[:] = torch.from_numpy(matrix.T if weight is weights[0] else matrix)
-    moved = rec.shares[0] * moved + rec.shares[1] * (both.scores(users) - before)
+    moved_of_both = both.scores(users) - exact[1]
+    item.centred_codes = unrounded(on_page["codes"])
+    moved_of_new = item.new_user_scores(*visitor) - exact_of_new
     (most,) = re.findall(r"no prediction by more than ([\d.]+) stars", saerec.write_page.__doc__)
-    assert 0 < np.abs(moved).max() <= float(most)
+    for difference in (moved, moved_of_both, moved_of_new):
+        assert 0 < np.abs(difference).max() <= float(most)
 
 
 @pytest.mark.series

@@ -260,9 +260,9 @@ class TestGrid:
             ({"orientation": ["user"]}, "'orientation' is no setting"),
             ({"lr": []}, "some values of each setting, and of 'lr' it has"),
             ({"dropout": 0.5}, "of 'dropout' it has 0.5"),
-            ({"dropout": [2]}, "no recommender can have all that the grid has: its dropout is 2"),
+            ({"dropout": [2]}, "no recommender can have all that the grid has: dropout must be .* below 1, not 2"),
             ({"blend": [0.5]}, "'blend' is no setting"),
-            ({"shrinkage": [5, -1]}, "its shrinkage is -1"),
+            ({"shrinkage": [5, -1]}, "shrinkage must be at least 0, not -1"),
             ({"shrinkage": [5, "x"]}, "shrinkage must be a number, not 'x'"),
             ([("shrinkage", [2])], "a grid is a mapping, such as .*, not of list"),
         ],
@@ -913,6 +913,11 @@ class TestSave:
         with pytest.raises(FileNotFoundError, match=f"{FILE} is a file: load takes the folder that it is in"):
             load(saved[1] / FILE)
 
+    def test_a_missing_device_is_not_the_files_fault(self, saved):
+        with pytest.raises(ValueError, match=r"device must be .*, not 'gpu'") as raised:
+            load(saved[1], device="gpu")
+        assert type(raised.value) is ValueError
+
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no saved recommender in .*{tmp_path.name}: {FILE} is missing"):
             load(tmp_path)
@@ -949,10 +954,42 @@ def test_columns_of_movies_do_not_displace_those_of_the_list(parts):
     assert (joined["score_of_movie"] == 99).all()
 
 
-@pytest.mark.parametrize("ridge", [0, -1.0, np.nan])
-def test_a_ridge_that_is_none_is_refused(parts, ridge):
-    with pytest.raises(ValueError, match="ridge must be above 0"):
-        saerec.Recommender(ridge=ridge).fit(parts[0])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"lr": -1.0}, "lr must be above 0, not -1.0"),
+        ({"weight_decay": -1}, "weight_decay must be at least 0, not -1"),
+        ({"n_epochs": 0}, "n_epochs must be at least 1, not 0"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
+        ({"seed": 2**70}, r"seed must be at most 9.22e\+18, not 1180591620717411303424"),
+        ({"input_dropout": 1.0}, "input_dropout must be at least 0 and below 1, not 1.0"),
+        ({"mask_weight": np.nan}, "mask_weight must be a finite number, not nan"),
+        ({"ridge": 0}, "ridge must be above 0, not 0"),
+        ({"ridge": np.nan}, "ridge must be above 0, not nan"),
+        ({"ridge": np.inf}, r"ridge must be at most 3.4e\+38, not inf"),
+        ({"blend": 7.0}, "blend must be between 0 and 1, not 7.0"),
+        ({"orientation": "mena"}, "orientation must be one of .*, not 'mena'"),
+        ({"rank_by": "stars"}, "rank_by must be one of .*, not 'stars'"),
+        ({"orientation": "both", "hidden_dims": [5, 4]}, "'both' takes one hidden layer, not"),
+        ({"device": "gpu"}, "device must be 'cpu', 'cuda', 'mps' or 'auto', not 'gpu'"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_anything_is_removed(parts, tmp_path, settings, told):
+    quick(n_epochs=1, rank_by="rating", refit=False).fit(parts[0], checkpoint_dir=tmp_path)
+    there = sorted(tmp_path.rglob("*"))
+    recommender = quick(**settings)
+    with pytest.raises(ValueError, match=told):
+        recommender.fit(*parts[:2], checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=told):
+        recommender.refit_on(parts[0], n_epochs=1, checkpoint_dir=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == there and any(path.suffix == ".safetensors" for path in there)
+
+
+def test_a_refit_that_fails_leaves_nothing(parts):
+    recommender = quick()
+    with pytest.raises(saerec.DataError):
+        recommender.refit_on(parts[0].drop(columns="rating"), n_epochs=1)
+    assert vars(recommender) == vars(quick())
 
 
 @pytest.mark.parametrize(
@@ -964,10 +1001,17 @@ def test_a_ridge_that_is_none_is_refused(parts, ridge):
         ({"shrinkage": None}, "shrinkage must be a number, not None"),
         ({"batch_size": 2.5}, "batch_size must be a whole number, not 2.5"),
         ({"seed": "a"}, "seed must be a whole number, not 'a'"),
-        ({"hidden_dims": "200"}, "hidden_dims must be a sequence of whole numbers of at least 1, .*not '200'"),
-        ({"hidden_dims": 200}, "hidden_dims must be a sequence of whole numbers of at least 1, .*not 200"),
-        ({"hidden_dims": (2.5,)}, r"hidden_dims must be a sequence of whole numbers of at least 1, .*not \(2.5,\)"),
-        ({"hidden_dims": (0,)}, r"hidden_dims must be a sequence of whole numbers of at least 1, .*not \(0,\)"),
+        ({"hidden_dims": "200"}, "hidden_dims must be a tuple or list of whole numbers of at least 1, .*not '200'"),
+        ({"hidden_dims": 200}, "hidden_dims must be a tuple or list of whole numbers of at least 1, .*not 200"),
+        (
+            {"hidden_dims": (2.5,)},
+            r"hidden_dims must be a tuple or list of whole numbers of at least 1, .*not \(2.5,\)",
+        ),
+        ({"hidden_dims": (0,)}, r"hidden_dims must be a tuple or list of whole numbers of at least 1, .*not \(0,\)"),
+        *(
+            ({"hidden_dims": value}, "hidden_dims must be a tuple or list of")
+            for value in ("", (), {5}, range(4, 5), b"a")
+        ),
         ({"refit": "no"}, "refit must be True or False, not 'no'"),
         ({"device": None}, "device must be a text, not None"),
     ],

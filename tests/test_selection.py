@@ -111,11 +111,16 @@ def test_a_grid_is_checked_before_anything_is_trained(parts, monkeypatch):
         ({"ridge": [1, 2]}, "'ridge' is no setting that a grid can have; there are batch_size, blend"),
         ({"seed": [1, 2]}, "'seed' is no setting that a grid can have; there are batch_size, blend"),
         ({"dropout": [0.1], "orientation": ["mena"]}, "the grid has: orientation must be one of .*, not 'mena'"),
-        ({"orientation": ["mean"], "lr": [-1.0]}, "no recommender can have all that the grid has: its lr is -1.0"),
+        (
+            {"orientation": ["mean"], "lr": [-1.0]},
+            "no recommender can have all that the grid has: lr must be above 0, not -1.0",
+        ),
         ({"dropout": 0.3}, "of 'dropout' it has 0.3"),
     ]:
         with pytest.raises(ValueError, match=told):
             saerec.tune(*parts[:2], grid=grid)
+    with pytest.raises(ValueError, match=r"orientation must be one of .*, not 'mena'"):
+        saerec.tune(*parts[:2], orientation="mena")
 
 
 @pytest.mark.parametrize("n", [None, 0])

@@ -224,9 +224,9 @@ SPOILED = {
     "a parameter of another type": (parameter("mask_weight", "2"), "mask_weight must be a number, not '2'"),
     "a part of a seed": (parameter("seed", 0.5), "seed must be a whole number, not 0.5"),
     "a batch and a half": (parameter("batch_size", 2.5), "batch_size must be a whole number, not 2.5"),
-    "a layer of true units": (parameter("hidden_dims", [True]), "hidden_dims must be a sequence of whole numbers"),
+    "a layer of true units": (parameter("hidden_dims", [True]), "hidden_dims must be a tuple or list of whole numbers"),
     **{
-        f"{name} of {value}": (parameter(name, value), f"its {name} is {re.escape(str(value))}")
+        f"{name} of {value}": (parameter(name, value), f"{name} must be .*, not {re.escape(str(value))}")
         for name, value in [
             ("ridge", 0),
             ("ridge", -1.0),

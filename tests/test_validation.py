@@ -14,6 +14,8 @@ from saerec import (
     BiasBaseline,
     RatingMatrix,
     Recommender,
+    cross_validate,
+    describe_ratings,
     read_ratings,
     read_titles,
     split_ratings,
@@ -730,7 +732,19 @@ def test_a_bad_call(name):
     assert (type(raised.value), str(raised.value)) == (error, message)
 
 
-@pytest.mark.parametrize("call", [fit, split_ratings, RatingMatrix.from_frame, lambda r: fit(ratings()).evaluate(r)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        fit,
+        lambda frame: Recommender().fit(ratings(), frame),
+        lambda frame: fit(ratings()).evaluate(frame),
+        RatingMatrix.from_frame,
+        split_ratings,
+        top_users_and_items,
+        describe_ratings,
+        cross_validate,
+    ],
+)
 def test_ratings_are_a_frame(call):
     with pytest.raises(TypeError, match="are a DataFrame with the columns user_id, item_id, rating, not of ndarray"):
         call(ratings().to_numpy())
