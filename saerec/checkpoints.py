@@ -213,9 +213,12 @@ class Checkpoints:
             raise DamagedFileError(f"{path} is no checkpoint that saerec wrote: {error}") from error
         for name, value in self.settings.items():
             if settings.get(name) != value:
+                told = f"{settings.get(name)!r}, here {value!r}"
+                if name in ("model", "train", "valid", "baseline", "features"):  # long, or a checksum
+                    told = "another than here"
                 raise ValueError(
-                    f"cannot resume from {self.directory}: its {name} is {settings.get(name)!r}, here {value!r}; give "
-                    "the same settings and data, or start again without resuming"
+                    f"cannot resume from {self.directory}: its {name} is {told}; give the same settings and data, or "
+                    "start again without resuming"
                 )
         counts = type(epoch) is type(steps) is int and 0 < epoch <= steps and steps % epoch == 0
         if not counts or {*rows} - {(int, float, float, float, 4)}:

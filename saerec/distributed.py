@@ -35,7 +35,7 @@ def choose_device(device: str) -> str:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, found in there.items() if found)
-    kind = device.partition(":")[0]
+    kind = str(device).partition(":")[0]
     if kind not in there:
         raise ValueError(f"device must be 'cpu', 'cuda', 'mps' or 'auto', not {device!r}")
     if not there[kind]:

@@ -1,14 +1,11 @@
 """How far a user's ratings around a moment lie above or below their usual ones: for predictions of a known moment."""
 
 import numpy as np
-import pandas as pd
 
 from saerec.baselines import BiasBaseline
 from saerec.ratings import RatingMatrix
-from saerec.validation import TimestampError
 
 N_AROUND = 20  # ratings before a moment, and as many after it
-LATEST = 1e11  # seconds since 1970, in the year 5138: what is larger counts something else
 SHRINKAGES = (3.0, 5.0, 10.0, 20.0, 40.0)  # ratings; from which validation chooses
 
 
@@ -104,27 +101,3 @@ class UserDrift:
         rating = np.asarray(rating, dtype=float)
         errors = {name: np.square((predicted + drift).clip(*scale) - rating).mean() for name, drift in drifts.items()}
         return min(errors, key=errors.get)  # of equals the first
-
-
-def seconds_of(timestamps: pd.Series) -> np.ndarray:
-    """Timestamps as whole seconds since 1970, int64, from numbers of seconds or pandas dates (without a zone: UTC).
-
-    Raises
-    ------
-    TimestampError
-        One is missing, or something else.
-    """
-    timestamps = pd.Series(timestamps)
-    if pd.api.types.is_datetime64_any_dtype(timestamps):
-        if timestamps.dt.tz is not None:
-            timestamps = timestamps.dt.tz_convert("UTC").dt.tz_localize(None)
-        if timestamps.notna().all():
-            return timestamps.to_numpy().astype("datetime64[s]").astype(np.int64)
-    elif pd.api.types.is_numeric_dtype(timestamps) and not pd.api.types.is_bool_dtype(timestamps):
-        seconds = timestamps.to_numpy(float, na_value=np.nan)
-        if (np.abs(seconds) < LATEST).all():  # so not with NaN
-            return seconds.astype(np.int64)
-    raise TimestampError(
-        "column timestamp: neither dates nor numbers of seconds (not milliseconds) since 1970, or one is missing; "
-        "correct it, or leave the column out"
-    )

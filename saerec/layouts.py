@@ -48,7 +48,7 @@ class Layout:
         """What the network reads of each item besides its ratings: (I, F) float32."""
         if item_features is None:
             return None
-        aligned = item_features.reindex(ratings.item_ids, fill_value=0).to_numpy(dtype=np.float32)
+        aligned = item_features.astype(np.float32).reindex(ratings.item_ids, fill_value=0).to_numpy()
         return self.settings["feature_weight"] * aligned
 
     def network(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE | TwoEncoderSAE:

@@ -99,15 +99,25 @@ def warn_of_short_lists(lengths: np.ndarray, name: Callable[[int], str], k: int 
         warnings.warn(text, stacklevel=3)
 
 
+def one_of_each(movies: pd.DataFrame, item_ids: pd.Index, columns: tuple[str, ...] = ("item_id",)) -> pd.DataFrame:
+    """The rows of `movies` that come first of each item, if it has these columns and ids like `item_ids`."""
+    if not isinstance(movies, pd.DataFrame):
+        raise TypeError(
+            f"movies are a DataFrame with the column item_id, as a data set's .movies, not of {type(movies).__name__}"
+        )
+    check_columns(columns, movies.columns, "movies")
+    movies = movies.drop_duplicates("item_id")
+    kinds = kind_of_ids(movies["item_id"]), kind_of_ids(item_ids)
+    if len(movies) and len(item_ids) and kinds[0] != kinds[1]:
+        raise IdTypeError(f"the item_ids of movies are of type {kinds[0]}, those of the data {kinds[1]}: convert them")
+    return movies
+
+
 def with_titles(frame: pd.DataFrame, movies: pd.DataFrame | None) -> pd.DataFrame:
     """The lists, with the columns of `movies` of each item, by id, and the title of the item that speaks for it."""
     if movies is None:
         return frame
-    check_columns(["item_id"], movies.columns, "movies")
-    movies = movies.drop_duplicates("item_id")
-    kinds = [kind_of_ids(pd.Index(each["item_id"])) for each in (movies, frame)]
-    if len(movies) and len(frame) and kinds[0] != kinds[1]:
-        raise IdTypeError(f"the item_ids of movies are of type {kinds[0]}, those of the data {kinds[1]}: convert them")
+    movies = one_of_each(movies, pd.Index(frame["item_id"]))
     frame = frame.merge(movies, on="item_id", how="left", validate="many_to_one", suffixes=("", "_of_movie"))
     if "because_item_id" in frame and "title" in movies:
         frame["because_title"] = frame["because_item_id"].map(movies.set_index("item_id")["title"])

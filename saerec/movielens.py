@@ -15,7 +15,7 @@ from pyarrow import parquet
 from saerec.files import save_atomically
 from saerec.readers import Dataset
 from saerec.tables import INT_ID, RATING, SECONDS, TEXT, open_bytes, read_text, to_frame
-from saerec.validation import DuplicateRatingError, FileFormatError, resolve_duplicates
+from saerec.validation import DuplicateRatingError, FileFormatError, check_columns, resolve_duplicates
 
 PACKAGE = Path(__file__).parent
 DATA_DIR = (PACKAGE if (PACKAGE / "data").is_dir() else PACKAGE.parent) / "data"  # in a wheel; in a checkout
@@ -108,7 +108,15 @@ def movie_features(movies: pd.DataFrame) -> pd.DataFrame:
     ----------
     movies : DataFrame
         With item_id, genres (as "Comedy|Drama") and year. Of a movie that stands twice the first counts.
+
+    Raises
+    ------
+    TypeError, MissingColumnError
+        It is no such frame.
     """
+    if not isinstance(movies, pd.DataFrame):
+        raise TypeError(f"movies are a DataFrame, as a data set's .movies, not of {type(movies).__name__}")
+    check_columns(["item_id", "genres", "year"], movies.columns, "movies")
     movies = movies.drop_duplicates("item_id").set_index("item_id")
     genres = movies["genres"].fillna("").str.get_dummies("|").drop(columns="", errors="ignore")
     years = movies["year"].astype(float)
@@ -117,15 +125,17 @@ def movie_features(movies: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([genres, pd.DataFrame(bumps, index=movies.index)], axis=1).astype(np.float32)
 
 
-def find_titles(movies: pd.DataFrame, titles: list[str]) -> list:
-    """The item ids of the movies with these titles: whole, or a part that one title alone has, in any case of letters.
+def find_titles(movies: pd.DataFrame, titles: str | list[str]) -> list:
+    """The item ids of the movies with these titles, one or several.
+
+    A title is whole, or a part that one title alone has, in any case of letters.
 
     Raises
     ------
     KeyError
         No title, or more than one, fits.
     """
-    return [_find_title(movies, title) for title in titles]
+    return [_find_title(movies, title) for title in ([titles] if isinstance(titles, str) else titles)]
 
 
 def _find_title(movies: pd.DataFrame, title: str):

@@ -18,9 +18,11 @@ from saerec.baselines import SPREAD_SHRINKAGE
 from saerec.choice import INPUT_LENGTH
 from saerec.files import save_atomically
 from saerec.intervals import COVERAGE
+from saerec.lists import one_of_each
 from saerec.prediction import ItemPredictor
 from saerec.ratings import RatingMatrix
 from saerec.recommender import Recommender
+from saerec.validation import check_fitted
 
 TEMPLATE = Path(__file__).with_name("page.html")
 PLACE = "{{model}}"  # in the template
@@ -68,6 +70,9 @@ def write_page(
     seed : int
         Of that draw.
     """
+    if not isinstance(recommender, Recommender):
+        raise TypeError(f"write_page takes a path, then a recommender, not of {type(recommender).__name__}")
+    check_fitted(recommender, "ratings")
     seen = [seen] if isinstance(seen, pd.DataFrame) else seen
     if n_users < 0:
         raise ValueError(f"n_users must not be negative, but is {n_users}")
@@ -130,7 +135,7 @@ def _about(ratings: RatingMatrix, rmse: Mapping[str, float], thing: str, n_users
 def _titles(item_ids: pd.Index, movies: pd.DataFrame | None) -> list[str]:
     titles = pd.Series(item_ids.astype(str), index=item_ids)
     if movies is not None:
-        known = movies.drop_duplicates("item_id").set_index("item_id")["title"]
+        known = one_of_each(movies, item_ids, ("item_id", "title")).set_index("item_id")["title"]
         titles = known.reindex(item_ids).fillna(titles).astype(str)
     return titles.tolist()
 

@@ -17,12 +17,14 @@ from saerec.files import save_atomically, sha256_of
 from saerec.validation import (
     DataError,
     IdTypeError,
+    MissingIdError,
     NothingLeftError,
     UnknownIdError,
     check_columns,
     check_ratings,
     duplicate_error,
     kind_of_ids,
+    seconds_of,
 )
 
 BLOCK = 2**22  # ratings that are worked on at a time
@@ -148,12 +150,16 @@ class RatingMatrix:
 
         Raises
         ------
+        MissingIdError
+            One is missing.
         IdTypeError
             The ids are of another type than the matrix's, such as text and numbers.
         """
         found = []
         for name, known, ids in (("user_id", self.user_ids, user_ids), ("item_id", self.item_ids, item_ids)):
             ids = pd.Index([ids] if np.isscalar(ids) else ids)
+            if ids.hasnans:
+                raise MissingIdError(f"a {name} is missing")
             if len(ids) and kind_of_ids(ids) != kind_of_ids(known):
                 raise IdTypeError(
                     f"the {name}s are of type {kind_of_ids(ids)}, those of the data {kind_of_ids(known)}: convert them"
@@ -408,7 +414,7 @@ def split_ratings(
     ValueError
         A share outside [0, 1) or an unknown `by`.
     DataError, TypeError
-        What `check_ratings` finds wrong, or a frame without timestamps.
+        What `check_ratings` finds wrong, or timestamps that are missing, or are no times.
     NothingLeftError
         A part that should hold ratings would have none.
     """
@@ -420,6 +426,7 @@ def split_ratings(
         raise ValueError(f"by must be 'random' or 'time', not {by!r}")
     if by == "time":
         check_columns(["timestamp"], ratings.columns, "by='time'")
+        seconds_of(ratings["timestamp"])
     rest, held_out = _hold_out(ratings, test, seed, by)
     train, chosen = _hold_out(rest, valid, seed, by)
     return train, chosen, held_out

@@ -5,9 +5,10 @@ import inspect
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from saerec import distributed, metrics, training
 from saerec.baselines import TINY, BiasBaseline
 from saerec.checkpoints import Checkpoints, check_keep, room_for, size_of
 from saerec.choice import ChoiceModel
-from saerec.drift import UserDrift, seconds_of
+from saerec.drift import UserDrift
 from saerec.files import check_space, one_writer
 from saerec.intervals import COVERAGE, LEAST_IN_A_GROUP, PredictionIntervals, describe
 from saerec.layouts import LAYOUTS, Layout, check_layers
@@ -31,6 +32,7 @@ from saerec.settings import check_one_of, check_settings, checked_grid, plain
 from saerec.storage import Trained, write_trained
 from saerec.validation import (
     RATING_COLUMNS,
+    DuplicateRatingError,
     UnknownIdError,
     check_columns,
     check_fitted,
@@ -38,6 +40,7 @@ from saerec.validation import (
     check_learnable,
     check_list_length,
     check_ratings,
+    seconds_of,
 )
 
 FILE = "recommender.safetensors"  # what `save` writes
@@ -258,7 +261,15 @@ class Recommender:
         def every() -> pd.DataFrame:  # made twice, for it takes more memory than all matrices
             return train if valid is None else pd.concat([train[columns], valid[columns]])
 
-        seen = RatingMatrix.from_frame(every())
+        try:
+            seen = RatingMatrix.from_frame(every())
+        except DuplicateRatingError as error:
+            for part in (train, valid):
+                RatingMatrix.from_frame(part)  # the error of one of them, if it is in one
+            raise DuplicateRatingError(
+                "train and valid have ratings in common, and what is known cannot tell which epoch is best: "
+                "saerec.split_ratings divides ratings into both"
+            ) from error
         ids = {"user_ids": seen.user_ids, "item_ids": seen.item_ids}
         ratings = RatingMatrix.from_frame(train, **ids)
         valid_matrix = None if valid is None else RatingMatrix.from_frame(valid, **ids)
@@ -398,7 +409,7 @@ class Recommender:
             raise ValueError(f"need the n_epochs of {', '.join(layouts)}, not of {', '.join(map(str, epochs))}")
         epochs = {name: epochs[name] if isinstance(epochs, Mapping) else epochs for name in layouts}
         for epoch in epochs.values():
-            if not isinstance(epoch, Integral) or epoch < 1:
+            if not isinstance(epoch, Integral) or isinstance(epoch, bool) or epoch < 1:
                 raise ValueError(f"n_epochs must be a whole number of at least 1, not {epoch!r}")
         fitted, blend, drift, times = hasattr(self, "ratings"), self.blend, None, None
         if fitted:
@@ -514,22 +525,22 @@ class Recommender:
     @property
     def history(self) -> pd.DataFrame | None:
         """Of the training that chose the epoch: see the class."""
-        return _of_layouts(self._histories)
+        return _of_layouts(self._fitted()._histories)
 
     @property
     def refit_history(self) -> pd.DataFrame | None:
         """The last epoch of the refit, whose errors alone are measured, in the form of `history`; None without one."""
-        return _of_layouts(self._refits)
+        return _of_layouts(self._fitted()._refits)
 
     @property
     def best_epoch(self) -> int | dict[str, int]:
         """The epoch of the weights in use, or those by layout."""
-        return next(iter(self.best_epochs.values())) if len(self.best_epochs) == 1 else self.best_epochs
+        return _of_one(self._fitted().best_epochs)
 
     @property
     def model(self) -> SAE | dict[str, SAE]:
         """The trained network, or those by layout."""
-        return next(iter(self.models.values())) if len(self.models) == 1 else self.models
+        return _of_one(self._fitted().models)
 
     @property
     def predictors(self) -> list[ItemPredictor | UserPredictor]:
@@ -546,17 +557,17 @@ class Recommender:
     @property
     def user_ids(self) -> pd.Index:
         """The ids of the users, by row."""
-        return self.ratings.user_ids
+        return self._fitted().ratings.user_ids
 
     @property
     def item_ids(self) -> pd.Index:
         """The ids of the items, by column."""
-        return self.ratings.item_ids
+        return self._fitted().ratings.item_ids
 
     @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating, stars."""
-        return self.ratings.scale
+        return self._fitted().ratings.scale
 
     def predict(self, user_ids: Iterable, item_ids: Iterable, timestamps: Iterable | None = None) -> np.ndarray:
         """The predicted ratings of pairs.
@@ -580,11 +591,13 @@ class Recommender:
         if len(rows) != len(cols):
             raise ValueError(f"need as many user_ids as item_ids, not {len(rows)} and {len(cols)}")
         predicted = self._predicted(self._predictor, rows, cols).clip(*self.scale)
-        if timestamps is None or self.drift is None:
+        if timestamps is None:
             return predicted
         times = seconds_of([timestamps] if np.isscalar(timestamps) else timestamps)
         if len(times) != len(rows):
             raise ValueError(f"need as many timestamps as user_ids, not {len(times)} and {len(rows)}")
+        if self.drift is None:
+            return predicted
         return (predicted + self.drift.predict(rows, times)).clip(*self.scale)
 
     def _predicted(self, predictor: Predictor, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -653,10 +666,17 @@ class Recommender:
         ------
         DataError, TypeError
             What `check_ratings` finds wrong.
+
+        Warns
+        -----
+        UserWarning
+            With `told_when`: there is no `drift`, so it changes nothing.
         """
         check_ratings(ratings)
         if told_when:
             check_columns(["timestamp"], ratings.columns, "told_when=True")
+            if self._fitted().drift is None:
+                warnings.warn("this recommender has no drift: told_when=True changes nothing", stacklevel=2)
         predicted = self.predict(ratings["user_id"], ratings["item_id"], ratings["timestamp"] if told_when else None)
         return metrics.scores(ratings["rating"].to_numpy(), predicted, ratings["user_id"])
 
@@ -754,8 +774,8 @@ class Recommender:
 
         Parameters
         ----------
-        ratings : mapping of item id to rating, stars
-            None at all gives what the biases say.
+        ratings : mapping of item id to rating, stars, or Series
+            An empty one gives what the biases say.
         k, rank_by, movies, because
             See `recommend`.
 
@@ -770,12 +790,18 @@ class Recommender:
             An item that was not in the data.
         ListLengthError
             A `k` below 1.
-        ValueError
-            A rating outside `scale`.
+        ValueError, TypeError
+            A rating outside `scale`, or that is no number; ratings that are no mapping.
         """
         self._fitted()
         check_list_length(k)
         rank_by = self._ranking(rank_by)
+        ratings = ratings.to_dict() if isinstance(ratings, pd.Series) else ratings
+        if not isinstance(ratings, Mapping):
+            raise TypeError(
+                f"ratings are a mapping of item id to rating, such as {{{self.item_ids.tolist()[0]!r}: 5.0}}, not of "
+                f"{type(ratings).__name__}"
+            )
         cols = self.item_ids.get_indexer(pd.Index(list(ratings)))
         if (cols < 0).any():
             item_id = list(ratings)[int(np.argmax(cols < 0))]
@@ -784,14 +810,16 @@ class Recommender:
                 f"item {item_id!r} was not in the data this recommender was fitted to ({len(self.item_ids):,} items)"
                 f"{'; if it is a title, saerec.find_titles knows its id' if title else ''}"
             )
-        values = np.array(list(ratings.values()), dtype=np.float32)
         low, high = self.scale
         for item_id, value in ratings.items():
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise TypeError(f"the rating {value!r} of item {item_id!r} is no number")
             if not low <= value <= high:
                 raise ValueError(
                     f"the rating {value} of item {item_id!r} is not on the scale of the data, {low:g} to {high:g}"
                 )
         of_new = self.predictors[0]  # of "mean" that of "item"
+        values = np.array(list(ratings.values()), dtype=np.float32)
         scores = of_new.new_user_scores(cols, values)
         log_chances = None if self.choice is None else self.choice.new_user_log_chances(cols)
         rated = sparse.csr_array((values, cols, [0, len(cols)]), shape=(1, self.ratings.n_items))
@@ -956,6 +984,11 @@ def _mixed(predictors: list[ItemPredictor | UserPredictor], blend: float) -> Pre
     """The only predictor, or the mean of two, in shares that leave float32 predictions what they are."""
     blend = float(blend)  # a numpy float64 would make float64 of them
     return MeanPredictor(predictors, (blend, 1 - blend)) if len(predictors) > 1 else predictors[0]
+
+
+def _of_one(layouts: Mapping):
+    """What the only layout has, or that of all."""
+    return next(iter(layouts.values())) if len(layouts) == 1 else layouts
 
 
 def _of_layouts(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:

@@ -36,6 +36,7 @@ from saerec.record import (
 )
 
 DEFAULT = "ml-latest-small"
+STARTS = 3  # of a kernel: another one may be quicker to take the port that it was given
 
 
 class SeriesError(Exception):
@@ -519,10 +520,16 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, object], pro
     def execute(part: Path) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The specified file .* does not end in")
-            try:
-                papermill.execute_notebook(notebook, part, parameters=dict(parameters), **options)
-            except (papermill.PapermillExecutionError, DeadKernelError) as error:
-                failures.append(error)
+            for start in range(STARTS):
+                try:
+                    papermill.execute_notebook(notebook, part, parameters=dict(parameters), **options)
+                    break
+                except (papermill.PapermillExecutionError, DeadKernelError) as error:
+                    failures.append(error)
+                    break
+                except RuntimeError as error:
+                    if "Kernel died before replying" not in str(error) or start == STARTS - 1:
+                        raise
 
     save_atomically(output, execute)  # papermill writes after every cell; a failed copy is kept too
     for error in failures:

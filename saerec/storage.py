@@ -21,11 +21,11 @@ from torch import Tensor
 
 from saerec import __version__
 from saerec.baselines import BiasBaseline
-from saerec.drift import LATEST, UserDrift
+from saerec.drift import UserDrift
 from saerec.files import save_atomically
 from saerec.intervals import LEVELS, N_FEATURES, PredictionIntervals
 from saerec.ratings import CSR_PARTS, RatingMatrix, checked_csr, id_index
-from saerec.validation import shortened
+from saerec.validation import LATEST, shortened
 
 FORMAT = 5  # of what is written; 4 had no chosen blend, 3 no blend, 2 no drift; 1, in two files, was never released
 LONGEST_HEADER = 2**24  # bytes

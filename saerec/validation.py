@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 RATING_COLUMNS = ("user_id", "item_id", "rating")
+LATEST = 1e11  # seconds since 1970, in the year 5138: what is larger counts something else
 ROW = "row"  # the name of an index that counts the rows of a file, from 1
 
 
@@ -249,8 +250,10 @@ def check_item_features(features: pd.DataFrame, item_ids: pd.Series) -> None:
 
     Raises
     ------
-    NotANumberError, NotFiniteError, DuplicateItemError, UnknownIdError
+    TypeError, NotANumberError, NotFiniteError, DuplicateItemError, UnknownIdError
     """
+    if not isinstance(features, pd.DataFrame) or features.index.nlevels > 1:
+        raise TypeError(f"item features are a DataFrame indexed by item_id, not of {type(features).__name__}")
     for name, dtype in features.dtypes.items():
         if not pd.api.types.is_numeric_dtype(dtype):
             raise NotANumberError(f"the item feature {name} holds {dtype}, not numbers: pandas.get_dummies makes flags")
@@ -268,9 +271,36 @@ def check_item_features(features: pd.DataFrame, item_ids: pd.Series) -> None:
         )
 
 
+def seconds_of(timestamps: pd.Series) -> np.ndarray:
+    """Timestamps as whole seconds since 1970, int64, from numbers of seconds or pandas dates (without a zone: UTC).
+
+    Raises
+    ------
+    TimestampError
+        One is missing, or something else.
+    """
+    timestamps, seconds = pd.Series(timestamps), None
+    if pd.api.types.is_datetime64_any_dtype(timestamps):
+        if timestamps.dt.tz is not None:
+            timestamps = timestamps.dt.tz_convert("UTC").dt.tz_localize(None)
+        seconds, bad = timestamps.to_numpy().astype("datetime64[s]"), timestamps.isna().to_numpy()
+    elif pd.api.types.is_numeric_dtype(timestamps) and not pd.api.types.is_bool_dtype(timestamps):
+        seconds = timestamps.to_numpy(float, na_value=np.nan)
+        bad = ~(np.abs(seconds) < LATEST)  # so with NaN
+    else:
+        bad = np.ones(len(timestamps), dtype=bool)
+    if bad.any():
+        raise TimestampError(
+            f"timestamps that are neither dates nor numbers of seconds (not milliseconds) since 1970: {bad.sum():,}, "
+            f"the first {shortened(repr(timestamps[bad].tolist()[0]))}; pandas.to_datetime makes dates of text, or "
+            "leave the column out"
+        )
+    return np.zeros(0, dtype=np.int64) if seconds is None else seconds.astype(np.int64)
+
+
 def check_list_length(k: int | None) -> None:
     """Raise ListLengthError unless `k` is a whole number of at least 1, or None."""
-    if k is not None and not (isinstance(k, Integral) and k >= 1):
+    if k is not None and (not isinstance(k, Integral) or isinstance(k, bool) or k < 1):
         raise ListLengthError(f"k must be a whole number of at least 1, not {k!r}")
 
 

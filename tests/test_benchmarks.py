@@ -59,6 +59,7 @@ def test_training(tmp_path):
     benchmark["draw"](table).savefig(tmp_path / "training.png")
 
 
+@pytest.mark.filterwarnings("ignore:this recommender has no drift")
 def test_tried(parts, capsys):
     benchmark = runpy.run_path(str(BENCHMARKS / "tried.py"))
     train, valid, _ = parts

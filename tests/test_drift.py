@@ -6,8 +6,8 @@ import pytest
 
 import saerec
 from saerec import BiasBaseline, RatingMatrix, UserDrift
-from saerec.drift import N_AROUND, seconds_of
-from saerec.validation import MissingColumnError, TimestampError
+from saerec.drift import N_AROUND
+from saerec.validation import MissingColumnError, TimestampError, seconds_of
 
 
 def by_hand(frame: pd.DataFrame, baseline, matrix, user_id, time: int, shrinkage: float) -> float:
@@ -87,7 +87,10 @@ def test_moods_are_found_where_they_are_and_only_told_when_asked(sittings):
     np.testing.assert_array_equal(rec.predict(*pairs), nothing.predict(*pairs))
     user_id, item_id, when = valid.iloc[0][["user_id", "item_id", "timestamp"]].astype(int)
     assert rec.predict(user_id, item_id, when) == rec.predict(*pairs, valid["timestamp"])[:1]
-    assert nothing.evaluate(valid, told_when=True) == nothing.evaluate(valid)
+    with pytest.warns(UserWarning, match="no drift: told_when=True changes nothing"):
+        assert nothing.evaluate(valid, told_when=True) == nothing.evaluate(valid)
+    with pytest.raises(TimestampError):
+        nothing.predict(user_id, item_id, "yesterday")
 
 
 def test_validation_may_find_that_it_only_harms(sittings):

@@ -495,6 +495,7 @@ class TestFindTitles:
 
     def test_ids_come_in_the_order_asked(self):
         assert find_titles(self.movies, ["alien (1979)", "heat"]) == [7, 50]
+        assert find_titles(self.movies, "heat") == [50]
 
     @pytest.mark.parametrize(
         ("title", "message"),

@@ -118,7 +118,7 @@ def test_the_default_run_reaches_its_scores_and_the_readme_says_so(full_run):
     assert told.loc["regularised biases, told when", "rmse"] < 0.85
     for model, row in pd.concat([scores, told]).iterrows():
         printed = re.search(rf"^\| {model} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, flags=re.MULTILINE)
-        # Another processor rounds differently, and training carries that on: the fourth decimal may differ.
+        # Another processor rounds differently, and training carries that on.
         assert [float(number) for number in printed.groups()] == pytest.approx(list(row), abs=0.0015)
 
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 import saerec.ratings
 from saerec import RatingMatrix, describe_ratings, split_ratings, top_users_and_items
 from saerec.files import sha256_of
-from saerec.validation import DataError, IdTypeError
+from saerec.validation import DataError, IdTypeError, MissingIdError, TimestampError
 
 
 def frame_of(*triples) -> pd.DataFrame:
@@ -100,7 +100,7 @@ class TestRatingMatrix:
     def test_positions_of_ids_that_are_missing_are_an_error(self):
         matrix = RatingMatrix.from_frame(SIGNED.assign(user_id=["a", "b", "a", "c"]))
         assert [found.tolist() for found in matrix.positions(["b", "d"], [10, 11])] == [[1, -1], [0, -1]]
-        with pytest.raises(IdTypeError, match="the user_ids are of type mixed, those of the data string"):
+        with pytest.raises(MissingIdError, match="a user_id is missing"):
             matrix.positions(pd.Series(["b", None], dtype=object), [10, 11])
 
     def test_a_repeated_pair_is_named(self):
@@ -308,6 +308,9 @@ class TestSplitRatings:
     def test_by_time_needs_times(self, tastes):
         with pytest.raises(ValueError, match="no column timestamp"):
             split_ratings(tastes.drop(columns="timestamp"), by="time")
+        for spoiled in (tastes["timestamp"].astype(str), tastes["timestamp"].where(tastes["rating"] > 2)):
+            with pytest.raises(TimestampError, match="neither dates nor numbers of seconds"):
+                split_ratings(tastes.assign(timestamp=spoiled), by="time")
 
 
 def test_the_latest_share_is_not_a_victim_of_rounding():

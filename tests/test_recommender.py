@@ -114,11 +114,6 @@ class TestFit:
         assert_frame_equal(one.recommend(k=3), other.recommend(k=3), check_exact=True)
         assert one.best_epoch == QUICK["n_epochs"]
 
-    def test_a_rating_in_train_and_valid_is_refused(self, parts):
-        train, valid, _ = parts
-        with pytest.raises(ValueError, match="rated before: 1"):
-            quick().fit(train, pd.concat([valid, train.head(1)]))
-
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -771,11 +766,62 @@ class TestRecommendNew:
             ({22: 5.5}, ValueError, "the rating 5.5 of item 22 is not on the scale of the data, 0.5 to 5"),
             ({22: 0.0}, ValueError, "not on the scale"),
             ({22: np.nan}, ValueError, "not on the scale"),
+            ({22: "5"}, TypeError, "the rating '5' of item 22 is no number"),
+            ({22: True}, TypeError, "the rating True of item 22 is no number"),
+            ({22: None}, TypeError, "the rating None of item 22 is no number"),
+            ([22], TypeError, "ratings are a mapping of item id to rating, such as .*: 5.0}, not of list"),
+            (None, TypeError, "not of NoneType"),
         ],
     )
     def test_what_cannot_be_is_refused(self, rec, ratings, error, message):
         with pytest.raises(error, match=message):
             rec.recommend_new(ratings)
+
+    def test_ratings_may_be_a_series(self, rec):
+        ratings = {22: 5.0, 10 + 3 * 9: 4.0}
+        assert_frame_equal(rec.recommend_new(pd.Series(ratings)), rec.recommend_new(ratings))
+
+
+def test_movies_are_a_frame_with_ids_like_the_datas(parts, tmp_path):
+    rec = quick(n_epochs=1).fit(parts[0])
+    movies = pd.DataFrame({"item_id": rec.item_ids, "title": "a"})
+    data = saerec.Dataset(parts[0], movies)
+    for use in (
+        lambda movies: rec.recommend(k=1, movies=movies),
+        lambda movies: saerec.write_page(tmp_path / "page.html", rec, movies),
+    ):
+        with pytest.raises(TypeError, match=r"movies are a DataFrame .*, as a data set's \.movies, not of Dataset"):
+            use(data)
+        with pytest.raises(saerec.DataError, match="the item_ids of movies are of type string"):
+            use(movies.assign(item_id=movies["item_id"].astype(str)))
+    with pytest.raises(TypeError, match="write_page takes a path, then a recommender, not of str"):
+        saerec.write_page(rec, "page.html")
+    with pytest.raises(TypeError, match=r"movies are a DataFrame, as a data set's \.movies, not of Dataset"):
+        saerec.movie_features(data)
+    with pytest.raises(saerec.DataError, match="movies: no column genres, year"):
+        saerec.movie_features(movies)
+    with pytest.raises(TypeError, match="item features are a DataFrame indexed by item_id, not of Series"):
+        quick().fit(parts[0], item_features=movies["title"])
+
+
+def test_flags_are_features(parts):
+    flags = pd.DataFrame({"even": (parts[0]["item_id"].unique() % 2 == 0)}, index=parts[0]["item_id"].unique())
+    fits = [quick(n_epochs=1).fit(parts[0], item_features=f.iloc[1:]) for f in (flags, flags.astype(float))]
+    assert_frame_equal(*(rec.recommend(k=3) for rec in fits), check_exact=True)
+
+
+def test_train_and_valid_have_nothing_in_common(parts):
+    train, valid, _ = parts
+    with pytest.raises(saerec.DataError, match=r"train and valid have ratings in common, .*saerec\.split_ratings"):
+        quick().fit(train, pd.concat([valid, train.head(1)]))
+    with pytest.raises(saerec.DataError, match="rated before: 1, the first by user"):
+        quick().fit(train, pd.concat([valid, valid.head(1)]))
+
+
+def test_a_missing_id_is_not_somebody_new(rec):
+    user_id = rec.user_ids.tolist()[0]
+    with pytest.raises(saerec.DataError, match="a user_id is missing"):
+        rec.predict([user_id, None], rec.item_ids[:2])
 
 
 @pytest.fixture(scope="module", params=ORIENTATIONS)
@@ -938,6 +984,13 @@ def test_says_what_it_is(rec):
         lambda rec, path: rec.recommend_new({1: 5.0}),
         lambda rec, path: rec.refit_on(None),
         lambda rec, path: rec.save(path),
+        lambda rec, path: rec.history,
+        lambda rec, path: rec.refit_history,
+        lambda rec, path: rec.best_epoch,
+        lambda rec, path: rec.model,
+        lambda rec, path: rec.item_ids,
+        lambda rec, path: rec.scale,
+        lambda rec, path: saerec.write_page(path / "page.html", rec),
     ],
 )
 def test_what_needs_a_fit_says_so(use, tmp_path):

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -790,6 +791,24 @@ def test_a_dead_kernel_is_a_failure_like_another(notebooks, tmp_path):
     nbformat.write(notebook, path)
     with pytest.raises(series.SeriesError, match="02_second did not finish: its kernel died"):
         series.run(out=tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("n_deaths", [1, 2, 3])
+def test_a_kernel_that_does_not_start_is_started_again(notebooks, tmp_path, monkeypatch, n_deaths):
+    """Two that start at once may be given the same port."""
+    started = []
+
+    def start(notebook, part, **_):
+        started.append(part)
+        if len(started) <= n_deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        Path(part).write_text("executed")
+
+    monkeypatch.setattr(papermill, "execute_notebook", start)
+    copy = tmp_path / "01_first.ipynb"
+    with pytest.raises(RuntimeError, match="Kernel died") if n_deaths == 3 else nullcontext():
+        series._execute(notebooks / "01_first.ipynb", copy, {}, progress=False)
+    assert len(started) == min(n_deaths + 1, 3) and copy.exists() == (n_deaths < 3)
 
 
 def test_a_killed_notebook_leaves_no_half_copy(notebooks, tmp_path, monkeypatch):

@@ -639,8 +639,8 @@ CALLS = {
     "rated in train and valid": (
         lambda: fit(ratings(), ratings().iloc[:1]),
         DuplicateRatingError,
-        "ratings of a (user, item) pair that was rated before: 1, the first by user 1 of item 5; keep one of "
-        "each, or let read_ratings, load_movielens or saerec run do it: duplicates can be last or mean",
+        "train and valid have ratings in common, and what is known cannot tell which epoch is best: "
+        "saerec.split_ratings divides ratings into both",
     ),
     "a cut that leaves nothing": (
         lambda: top_users_and_items(
