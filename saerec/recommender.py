@@ -808,7 +808,7 @@ class Recommender:
             title = isinstance(item_id, str) and pd.api.types.is_numeric_dtype(self.item_ids.dtype)
             raise UnknownIdError(
                 f"item {item_id!r} was not in the data this recommender was fitted to ({len(self.item_ids):,} items)"
-                f"{'; if it is a title, saerec.find_titles knows its id' if title else ''}"
+                f"{'; ids are whole numbers there; if it is a title, saerec.find_titles knows its id' if title else ''}"
             )
         low, high = self.scale
         for item_id, value in ratings.items():
