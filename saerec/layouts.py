@@ -49,7 +49,8 @@ class Layout:
         if item_features is None:
             return None
         aligned = item_features.astype(np.float32).reindex(ratings.item_ids, fill_value=0).to_numpy()
-        return self.settings["feature_weight"] * aligned
+        # Products round by the order in memory, and pandas' own depends on its version and on how a frame was made.
+        return np.asfortranarray(self.settings["feature_weight"] * aligned)
 
     def network(self, ratings: RatingMatrix, item_features: pd.DataFrame | None) -> SAE | TwoEncoderSAE:
         """The network, untrained."""

@@ -372,6 +372,14 @@ class TestItemFeatures:
         for other in (without, swapped):
             assert not rec.recommend(k=3)["score"].equals(other.recommend(k=3)["score"])
 
+    def test_how_a_frame_lies_in_memory_changes_nothing(self, parts, features):
+        numbers = features.to_numpy(dtype=np.float32)
+        bits = []
+        for order in "CF":
+            frame = pd.DataFrame(np.array(numbers, order=order), index=features.index, copy=False)
+            bits.append(quick(orientation="both").fit(*parts[:2], item_features=frame).recommend(k=3, because=False))
+        assert_frame_equal(*bits, check_exact=True)
+
     def test_what_is_not_described_is_zero(self, parts, features):
         few = features.iloc[3:8]
         padded = few.reindex(features.index, fill_value=0.0)
