@@ -69,6 +69,15 @@ def write_page(
         units a user takes about 2 KB of the file, an item 3.
     seed : int
         Of that draw.
+
+    Raises
+    ------
+    TypeError, NotFittedError
+        It is no recommender, or not fitted; `movies` are no frame.
+    DataError
+        `movies` lack a column, or their ids are of another type than the data's.
+    ValueError
+        `n_users` below 0.
     """
     if not isinstance(recommender, Recommender):
         raise TypeError(f"write_page takes a path, then a recommender, not of {type(recommender).__name__}")

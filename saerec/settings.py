@@ -24,35 +24,13 @@ def check_settings(settings: Mapping, declared: Mapping[str, Parameter]) -> None
     """Raise unless these are all the settings that are declared, each of a type and size that it can have."""
     if set(settings) != set(declared):
         raise ValueError(f"its parameters are {', '.join(map(str, settings))}")
-    check_types(settings, declared)
+    _check_types(settings, declared)
     check_one_of("orientation", settings["orientation"], LAYOUTS)
     for name, (low, high, words) in RANGES.items():
         value = settings[name]
         if value is not None and not low <= value <= high:
             words = f"at most {high:.3g}" if value > high > 1 else words
             raise ValueError(f"{name} must be {words}, not {value!r}")
-
-
-def check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
-    """Raise TypeError, naming the setting, unless each is of a type that it can have."""
-    for name, value in settings.items():
-        default = declared[name].default
-        if value is None and default is None:
-            continue
-        if name == "hidden_dims":
-            dims = plain(value)
-            fine = isinstance(dims, tuple) and dims and all(_is_number(dim, Integral) and dim >= 1 for dim in dims)
-            kind = "a tuple or list of whole numbers of at least 1, such as (500,)"
-        elif isinstance(default, str):
-            fine, kind = isinstance(value, str), "a text"
-        elif isinstance(default, bool):
-            fine, kind = isinstance(value, (bool, np.bool_)), "True or False"
-        elif name in WHOLE:
-            fine, kind = _is_number(value, Integral), "a whole number"
-        else:
-            fine, kind = _is_number(value, Real), "a number"
-        if not fine:
-            raise TypeError(f"{name} must be {kind}, not {value!r}")
 
 
 def checked_grid(
@@ -89,6 +67,28 @@ def check_one_of(name: str, value: str, possible: Iterable[str]) -> None:
     """Raise unless the value of a setting is one of these."""
     if value not in possible:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, possible))}, not {value!r}")
+
+
+def _check_types(settings: Mapping, declared: Mapping[str, Parameter]) -> None:
+    """Raise TypeError, naming the setting, unless each is of a type that it can have."""
+    for name, value in settings.items():
+        default = declared[name].default
+        if value is None and default is None:
+            continue
+        if name == "hidden_dims":
+            dims = plain(value)
+            fine = isinstance(dims, tuple) and dims and all(_is_number(dim, Integral) and dim >= 1 for dim in dims)
+            kind = "a tuple or list of whole numbers of at least 1, such as (500,)"
+        elif isinstance(default, str):
+            fine, kind = isinstance(value, str), "a text"
+        elif isinstance(default, bool):
+            fine, kind = isinstance(value, (bool, np.bool_)), "True or False"
+        elif name in WHOLE:
+            fine, kind = _is_number(value, Integral), "a whole number"
+        else:
+            fine, kind = _is_number(value, Real), "a number"
+        if not fine:
+            raise TypeError(f"{name} must be {kind}, not {value!r}")
 
 
 def _is_number(value, kind: type) -> bool:
